@@ -1,0 +1,123 @@
+"""Liveness, readiness and start-up for an orchestrator: `/livez`, `/readyz`, `/startupz`.
+
+Liveness looks at nothing outside the process: a database that is down must not restart its clients. Readiness asks
+every dependency that registered a check, and fails as soon as the process begins to stop. Probes leave no telemetry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+logger = logging.getLogger(__name__)
+
+
+class _Check(NamedTuple):
+    run: Callable[[], Awaitable[None]]
+    timeout_s: float
+
+
+class Health:
+    """The state of one service as its probes see it.
+
+    A service is started once its lifespan has come up, and ready while it is started, not draining, and every
+    registered check passes.
+    """
+
+    def __init__(self) -> None:
+        self._checks: dict[str, _Check] = {}
+        self._started = False
+        self._draining = False
+
+    def register(self, name: str, check: Callable[[], Awaitable[None]], *, timeout_s: float = 1.0) -> None:
+        """Let readiness depend on something.
+
+        Args:
+            name: What the answer of `/readyz` calls it.
+            check: Returns when the dependency can be used, raises anything when it cannot.
+            timeout_s: A check that takes longer, in seconds, has failed.
+
+        Raises:
+            ValueError: The name is taken.
+        """
+        if name in self._checks:
+            raise ValueError(f"a health check named {name!r} is registered already")
+        self._checks[name] = _Check(check, timeout_s)
+
+    def start(self) -> None:
+        """Say that start-up is complete."""
+        self._started = True
+
+    @property
+    def draining(self) -> bool:
+        """Whether the process is about to stop."""
+        return self._draining
+
+    def drain(self) -> None:
+        """Fail readiness from now on, for good: the process is about to stop."""
+        self._draining = True
+
+    async def live(self) -> dict[str, str]:
+        """What is wrong with the process itself: nothing, as long as it can answer."""
+        return {}
+
+    async def startup(self) -> dict[str, str]:
+        """What start-up is waiting for, by name; empty when it is complete."""
+        return {} if self._started else {"startup": "not complete"}
+
+    async def ready(self) -> dict[str, str]:
+        """Why the service must get no requests, by name; empty when it may get them."""
+        if self._draining:
+            return {"drain": "stopping"}
+        if not self._started:
+            return await self.startup()
+        outcomes = await asyncio.gather(*(self._run(name) for name in self._checks))
+        return {name: reason for name, reason in zip(self._checks, outcomes, strict=True) if reason is not None}
+
+    async def _run(self, name: str) -> str | None:
+        check = self._checks[name]
+        try:
+            # A probe every few seconds is not worth a trace each.
+            with suppress_instrumentation():
+                await asyncio.wait_for(check.run(), check.timeout_s)
+        except TimeoutError:
+            return f"no answer within {check.timeout_s:g} s"
+        except Exception as error:  # noqa: BLE001 - whatever a check raises means "not ready"
+            # The reason may hold a URL with a password: it goes to the log, which is scrubbed, not to the caller.
+            logger.warning("health check %s failed: %s", name, error)
+            return type(error).__name__
+        return None
+
+
+class HealthEndpoints:
+    """ASGI middleware that answers the three probes itself; it stands outside everything that is observed."""
+
+    def __init__(self, app: ASGIApp, health: Health) -> None:
+        self.app = app
+        self._probes = {"/livez": health.live, "/readyz": health.ready, "/startupz": health.startup}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        probe = self._probes.get(scope["path"]) if scope["type"] == "http" else None
+        if probe is None or scope["method"] not in ("GET", "HEAD"):
+            await self.app(scope, receive, send)
+            return
+        failed = await probe()
+        body = json.dumps({"status": "fail", "failed": failed} if failed else {"status": "pass"}).encode()
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 503 if failed else 200,
+                "headers": [
+                    (b"content-type", b"application/json"),
+                    (b"content-length", str(len(body)).encode()),
+                    (b"cache-control", b"no-store"),
+                ],
+            }
+        )
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

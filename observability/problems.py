@@ -1,0 +1,89 @@
+"""Errors as RFC 9457 problem details: `application/problem+json` that carries the trace's id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from opentelemetry import trace
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(BaseModel):
+    """The schema of a problem, for `responses=` in a route's OpenAPI."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str | None = None
+    trace_id: str | None = Field(default=None, description="Id of the trace that shows what happened.")
+
+
+def problem(
+    status: int,
+    title: str,
+    detail: str | None = None,
+    *,
+    type: str = "about:blank",  # noqa: A002 - the member's name in RFC 9457
+    headers: Mapping[str, str] | None = None,
+    **extensions: object,
+) -> Response:
+    """Answer with a problem.
+
+    Args:
+        status: HTTP status.
+        title: The kind of problem, the same each time it occurs.
+        detail: What happened this time and what to do next; never text of an exception that is not ours.
+        type: URI of the kind of problem; `about:blank` when the status says it all.
+        headers: Further response headers.
+        extensions: Further members; JSON values.
+    """
+    members: dict[str, object] = {"type": type, "title": title, "status": status}
+    if detail is not None:
+        members["detail"] = detail
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        members["trace_id"] = trace.format_trace_id(context.trace_id)
+    members.update(extensions)
+    return JSONResponse(members, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Render HTTP errors, invalid requests and unhandled exceptions of an application as problems."""
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(Exception, _unhandled)
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - add_exception_handler promises it, its type does not
+    phrase = HTTPStatus(error.status_code).phrase
+    if error.status_code in (204, 304):
+        return Response(status_code=error.status_code, headers=error.headers)
+    detail = error.detail if isinstance(error.detail, str) and error.detail != phrase else None
+    return problem(error.status_code, phrase, detail, headers=error.headers)
+
+
+async def _invalid_request(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - add_exception_handler promises it, its type does not
+    # RFC 9457's own example names the members `errors`, `detail` and `pointer`. The rejected input is not echoed.
+    errors = [{"detail": str(item["msg"]), "pointer": _pointer(item["loc"])} for item in error.errors()]
+    return problem(422, "Invalid request", "The request does not have the form that is asked for.", errors=errors)
+
+
+async def _unhandled(_request: Request, _error: Exception) -> Response:
+    return problem(500, "Internal Server Error", "An unexpected error occurred; the trace shows it.")
+
+
+def _pointer(location: tuple[Any, ...]) -> str:
+    """A JSON pointer (RFC 6901) whose first step says where: `#/body/quantity`, `#/query/limit`."""
+    return "#/" + "/".join(str(step).replace("~", "~0").replace("/", "~1") for step in location)

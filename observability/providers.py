@@ -1,0 +1,425 @@
+"""The three OpenTelemetry providers of one service: built, flushed and closed together.
+
+This is the kit's only door to the SDK: everything else speaks the OpenTelemetry API and is handed a `Telemetry`.
+What is exported passes the scrubber last, in the exporter's own thread, so that a request never pays for it.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Self, TypeVar
+
+from opentelemetry import _logs, metrics, trace
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor, ReadableLogRecord
+from opentelemetry.sdk._logs.export import (
+    BatchLogRecordProcessor,
+    ConsoleLogRecordExporter,
+    LogRecordExporter,
+    LogRecordExportResult,
+)
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import (
+    ConsoleMetricExporter,
+    MetricExporter,
+    MetricReader,
+    PeriodicExportingMetricReader,
+)
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.trace.sampling import Sampler
+from opentelemetry.trace import Link, Status
+
+from observability.logs import configure_logging
+from observability.scrub import scrub_attributes, scrub_text
+from observability.telemetry import SCRUBBED
+
+_STABLE_CONVENTIONS = ("http", "database")
+
+_Exporter = TypeVar("_Exporter")
+_Word = TypeVar("_Word", bound=str)
+
+logger = logging.getLogger(__name__)
+
+
+class TelemetryError(Exception):
+    """Telemetry cannot be set up as asked; the message says which variable or call to change."""
+
+
+class Telemetry:
+    """The tracer, meter and logger provider of one service.
+
+    Build it with `from_environment` in a program and with `build` in a test. It belongs to one service; several may
+    live in one process, as they do in tests.
+
+    Attributes:
+        tracer_provider: Makes the service's tracers.
+        meter_provider: Makes the service's meters.
+        logger_provider: Makes the service's OpenTelemetry loggers.
+    """
+
+    def __init__(
+        self, tracer_provider: TracerProvider, meter_provider: MeterProvider, logger_provider: LoggerProvider
+    ) -> None:
+        self.tracer_provider = tracer_provider
+        self.meter_provider = meter_provider
+        self.logger_provider = logger_provider
+        self._closing = threading.Lock()
+        self._closed: bool | None = None
+
+    @property
+    def service_name(self) -> str:
+        """The resource's `service.name`."""
+        return str(self.tracer_provider.resource.attributes["service.name"])
+
+    @classmethod
+    def from_environment(cls, service_name: str) -> Self:
+        """Build what the standard `OTEL_*` variables ask for and make it the process's global telemetry.
+
+        Defaults are the specification's, except that OTLP goes over http/protobuf (the Python SDK defaults to gRPC),
+        that the HTTP and database semantic conventions are the stable ones, and that the SDK reports on itself.
+        The root logger is configured too (`CLEARSPAN_LOG_FORMAT` json or pretty, `CLEARSPAN_LOG_LEVEL`).
+        See https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/.
+
+        Args:
+            service_name: `service.name`, unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` names one.
+
+        Raises:
+            TelemetryError: A variable has a value that is not supported, or the process has SDK providers already.
+        """
+        _refuse_foreign_providers()
+        _choose_stable_conventions()
+        os.environ.setdefault("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
+        resource = _resource(service_name)
+        readers = [PeriodicExportingMetricReader(exporter) for exporter in _exporters("metrics", _METRIC_EXPORTERS)]
+        meter_provider = MeterProvider(metric_readers=readers, resource=resource, shutdown_on_exit=False)
+        tracer_provider = TracerProvider(resource=resource, shutdown_on_exit=False, meter_provider=meter_provider)
+        for span_exporter in _exporters("traces", _SPAN_EXPORTERS):
+            tracer_provider.add_span_processor(
+                BatchSpanProcessor(ScrubbingSpanExporter(span_exporter), meter_provider=meter_provider)
+            )
+        logger_provider = LoggerProvider(resource=resource, shutdown_on_exit=False, meter_provider=meter_provider)
+        for log_exporter in _exporters("logs", _LOG_EXPORTERS):
+            logger_provider.add_log_record_processor(
+                BatchLogRecordProcessor(ScrubbingLogExporter(log_exporter), meter_provider=meter_provider)
+            )
+        trace.set_tracer_provider(tracer_provider)
+        metrics.set_meter_provider(meter_provider)
+        _logs.set_logger_provider(logger_provider)
+        telemetry = cls(tracer_provider, meter_provider, logger_provider)
+        configure_logging(
+            telemetry.service_name,
+            logger_provider,
+            format=_choice("CLEARSPAN_LOG_FORMAT", "json", "pretty"),
+            level=_choice("CLEARSPAN_LOG_LEVEL", "INFO", "DEBUG", "WARNING", "ERROR") or "INFO",
+        )
+        return telemetry
+
+    @classmethod
+    def build(
+        cls,
+        service_name: str,
+        *,
+        span_processors: Iterable[SpanProcessor] = (),
+        metric_readers: Sequence[MetricReader] = (),
+        log_processors: Iterable[LogRecordProcessor] = (),
+        sampler: Sampler | None = None,
+        id_generator: IdGenerator | None = None,
+    ) -> Self:
+        """Build providers from given parts, without touching the process's globals.
+
+        Args:
+            service_name: The resource's `service.name`.
+            span_processors: Where ended spans go.
+            metric_readers: Who collects metrics.
+            log_processors: Where log records go.
+            sampler: Defaults to `OTEL_TRACES_SAMPLER`, else to the parent's decision and all roots.
+            id_generator: Defaults to random ids.
+        """
+        _choose_stable_conventions()
+        resource = Resource({"service.name": service_name, "service.instance.id": str(uuid.uuid4())})
+        meter_provider = MeterProvider(metric_readers=metric_readers, resource=resource, shutdown_on_exit=False)
+        tracer_provider = TracerProvider(
+            sampler=sampler,
+            resource=resource,
+            shutdown_on_exit=False,
+            id_generator=id_generator,
+            meter_provider=meter_provider,
+        )
+        for span_processor in span_processors:
+            tracer_provider.add_span_processor(span_processor)
+        logger_provider = LoggerProvider(resource=resource, shutdown_on_exit=False, meter_provider=meter_provider)
+        for log_processor in log_processors:
+            logger_provider.add_log_record_processor(log_processor)
+        return cls(tracer_provider, meter_provider, logger_provider)
+
+    def flush(self, timeout_s: float = 5.0) -> bool:
+        """Export what is buffered. Blocks, so never call it on a request's path.
+
+        Args:
+            timeout_s: Bound for all three signals together, in seconds.
+
+        Returns:
+            Whether all three were done in time.
+        """
+        return _all_within(
+            timeout_s,
+            [
+                self.tracer_provider.force_flush,
+                self.meter_provider.force_flush,
+                self.logger_provider.force_flush,
+            ],
+        )
+
+    def close(self, timeout_s: float = 5.0) -> bool:
+        """Flush and shut down all three signals; blocks at most `timeout_s`. Closing again does nothing.
+
+        The SDK's own shutdown waits up to 30 s a signal for an exporter that retries (opentelemetry-python#4638);
+        here the three run side by side and are left behind, as daemon threads, when the time is over.
+
+        Args:
+            timeout_s: Bound for all three signals together, in seconds.
+
+        Returns:
+            Whether all three were done in time.
+        """
+        with self._closing:
+            if self._closed is None:
+                self._closed = _all_within(
+                    timeout_s,
+                    [self.tracer_provider.shutdown, self.meter_provider.shutdown, self.logger_provider.shutdown],
+                )
+            return self._closed
+
+
+class ScrubbingSpanExporter(SpanExporter):
+    """Hands spans on to another exporter with secrets cut out and the cuts named in `clearspan.scrubbed`."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        self._exporter = exporter
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Export the cleaned spans; what needs no cut is passed on as it is."""
+        return self._exporter.export([_clean_span(span) for span in spans])
+
+    def shutdown(self) -> None:
+        """Shut the wrapped exporter down."""
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Flush the wrapped exporter."""
+        return self._exporter.force_flush(timeout_millis)
+
+
+class ScrubbingLogExporter(LogRecordExporter):
+    """Hands log records on to another exporter with secrets cut out and the cuts named in `clearspan.scrubbed`."""
+
+    def __init__(self, exporter: LogRecordExporter) -> None:
+        self._exporter = exporter
+
+    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
+        """Export the cleaned records; what needs no cut is passed on as it is."""
+        return self._exporter.export([_clean_record(record) for record in batch])
+
+    def shutdown(self) -> None:
+        """Shut the wrapped exporter down."""
+        self._exporter.shutdown()
+
+
+def _clean_span(span: ReadableSpan) -> ReadableSpan:
+    attributes, cut = scrub_attributes(span.attributes or {})
+    events: list[Event] = []
+    for index, event in enumerate(span.events):
+        event_attributes, event_cut = scrub_attributes(event.attributes or {}, at=f"events[{index}].attributes")
+        cut += event_cut
+        events.append(
+            Event(event.name, _bounded(event_attributes, event.attributes), event.timestamp) if event_cut else event
+        )
+    links: list[Link] = []
+    for index, link in enumerate(span.links):
+        link_attributes, link_cut = scrub_attributes(link.attributes or {}, at=f"links[{index}].attributes")
+        cut += link_cut
+        links.append(Link(link.context, link_attributes) if link_cut else link)
+    name, name_cut = scrub_text(span.name)
+    if name_cut:
+        cut.append("name")
+    status = span.status
+    if status.description:
+        description, description_cut = scrub_text(status.description)
+        if description_cut:
+            cut.append("status.description")
+            status = Status(status.status_code, description)
+    if not cut:
+        return span
+    return ReadableSpan(
+        name=name,
+        context=span.context,
+        parent=span.parent,
+        resource=span.resource,
+        attributes=_bounded({**attributes, SCRUBBED: cut}, span.attributes),
+        events=events,
+        links=links,
+        kind=span.kind,
+        status=status,
+        start_time=span.start_time,
+        end_time=span.end_time,
+        instrumentation_scope=span.instrumentation_scope,
+    )
+
+
+def _clean_record(record: ReadableLogRecord) -> ReadableLogRecord:
+    original = record.log_record
+    attributes, cut = scrub_attributes(original.attributes or {})
+    body = original.body
+    if isinstance(body, str):
+        body, body_cut = scrub_text(body)
+        if body_cut:
+            cut.append("body")
+    elif isinstance(body, Mapping):
+        body, body_cuts = scrub_attributes(body, at="body")
+        cut += body_cuts
+    if not cut:
+        return record
+    cleaned = copy.copy(original)
+    cleaned.body = body
+    cleaned.attributes = _bounded({**attributes, SCRUBBED: cut}, original.attributes)
+    return dataclasses.replace(record, log_record=cleaned)
+
+
+def _bounded(attributes: Mapping[str, Any], original: object) -> BoundedAttributes:
+    """Attributes that keep the count of what the SDK's limits had already dropped."""
+    bounded = BoundedAttributes(attributes=dict(attributes), immutable=False, extended_attributes=True)
+    bounded.dropped = original.dropped if isinstance(original, BoundedAttributes) else 0
+    return bounded
+
+
+def _refuse_foreign_providers() -> None:
+    if isinstance(trace.get_tracer_provider(), TracerProvider):
+        raise TelemetryError(
+            "this process already has OpenTelemetry providers (opentelemetry-instrument, or a second set-up), which "
+            "would export everything twice: remove one of the two"
+        )
+
+
+def _choose_stable_conventions() -> None:
+    """Ask the contrib instrumentors for the stable HTTP and database conventions; `.../dup` of a user stays."""
+    chosen = [item.strip() for item in os.environ.get("OTEL_SEMCONV_STABILITY_OPT_IN", "").split(",") if item.strip()]
+    missing = [name for name in _STABLE_CONVENTIONS if not {name, f"{name}/dup"} & set(chosen)]
+    os.environ["OTEL_SEMCONV_STABILITY_OPT_IN"] = ",".join(chosen + missing)
+
+
+def _resource(service_name: str) -> Resource:
+    # Resource.create reads OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES and OTEL_EXPERIMENTAL_RESOURCE_DETECTORS.
+    resource = Resource.create()
+    own: dict[str, str] = {}
+    if str(resource.attributes.get("service.name", "")).startswith("unknown_service"):
+        own["service.name"] = service_name
+    if "service.instance.id" not in resource.attributes:
+        own["service.instance.id"] = str(uuid.uuid4())
+    return resource.merge(Resource(own))
+
+
+def _choice(variable: str, *allowed: _Word) -> _Word | None:
+    value = os.environ.get(variable)
+    if not value:
+        return None
+    for word in allowed:
+        if value == word:
+            return word
+    raise TelemetryError(f"{variable}={value!r} is not supported: use {', '.join(allowed)}")
+
+
+def _otlp_over_http(signal: str) -> bool:
+    protocol = (
+        os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL")
+        or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+        or "http/protobuf"
+    ).strip()
+    if protocol not in ("http/protobuf", "grpc"):
+        raise TelemetryError(f"OTEL_EXPORTER_OTLP_PROTOCOL={protocol!r} is not supported: use http/protobuf or grpc")
+    return protocol == "http/protobuf"
+
+
+# The OTLP exporters are imported when one is asked for: gRPC costs more to import than all the rest of the SDK.
+
+
+def _otlp_span_exporter() -> SpanExporter:
+    if _otlp_over_http("traces"):
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+        return OTLPSpanExporter()
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcSpanExporter
+
+    return GrpcSpanExporter()
+
+
+def _otlp_metric_exporter() -> MetricExporter:
+    if _otlp_over_http("metrics"):
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+
+        return OTLPMetricExporter()
+    from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcMetricExporter
+
+    return GrpcMetricExporter()
+
+
+def _otlp_log_exporter() -> LogRecordExporter:
+    if _otlp_over_http("logs"):
+        from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+
+        return OTLPLogExporter()
+    from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as GrpcLogExporter
+
+    return GrpcLogExporter()
+
+
+_SPAN_EXPORTERS: dict[str, Callable[[], SpanExporter]] = {"otlp": _otlp_span_exporter, "console": ConsoleSpanExporter}
+_METRIC_EXPORTERS: dict[str, Callable[[], MetricExporter]] = {
+    "otlp": _otlp_metric_exporter,
+    "console": ConsoleMetricExporter,
+}
+_LOG_EXPORTERS: dict[str, Callable[[], LogRecordExporter]] = {
+    "otlp": _otlp_log_exporter,
+    "console": ConsoleLogRecordExporter,
+}
+
+
+def _exporters(signal: str, known: Mapping[str, Callable[[], _Exporter]]) -> list[_Exporter]:
+    variable = f"OTEL_{signal.upper()}_EXPORTER"
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return []
+    names = [name.strip() for name in (os.environ.get(variable) or "otlp").split(",")]
+    if names == ["none"]:
+        return []
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise TelemetryError(f"{variable}={unknown[0]!r} is not supported: use {', '.join(known)} or none")
+    return [known[name]() for name in names]
+
+
+def _all_within(timeout_s: float, calls: Sequence[Callable[[], object]]) -> bool:
+    """Run the calls side by side; True when each has returned, without an error, before the time was over."""
+    done = [False] * len(calls)
+
+    def run(index: int) -> None:
+        try:
+            done[index] = calls[index]() is not False
+        except Exception:
+            logger.exception("telemetry could not be flushed")
+
+    deadline = time.monotonic() + timeout_s
+    threads = [threading.Thread(target=run, args=(index,), daemon=True) for index in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return all(done)

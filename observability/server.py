@@ -1,0 +1,108 @@
+"""Serving one application in the foreground, and stopping it so that nobody notices.
+
+On SIGTERM or SIGINT, in this order: readiness fails, so that no new requests are routed here; a pause, in which they
+are still served, for the router to notice; no new connections; requests in flight end; the application's lifespan ends,
+which flushes the telemetry; exit code 0. uvicorn by itself stops accepting at once (Kludex/uvicorn#2414).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from observability.health import Health
+
+
+class ServerError(Exception):
+    """The server cannot start; the message says what to change."""
+
+
+def serve(
+    app: FastAPI,
+    *,
+    host: str,
+    port: int,
+    drain_delay_s: float = 0.0,
+    shutdown_timeout_s: float = 5.0,
+) -> None:
+    """Serve an application until a signal stops it.
+
+    Args:
+        app: An application that `observe` was called on.
+        host: Address to listen on.
+        port: Port to listen on.
+        drain_delay_s: How long to keep serving after readiness failed, in seconds. Under Kubernetes at least one period
+            of the readiness probe, and together with `shutdown_timeout_s` less than the grace period.
+        shutdown_timeout_s: How long requests in flight may take to end, in seconds; then they are cancelled.
+
+    Raises:
+        ServerError: The address cannot be listened on, or the application failed to start.
+    """
+    listener = _listen(host, port)
+    config = uvicorn.Config(
+        app,
+        log_config=None,  # records go where `configure_logging` sends them
+        access_log=False,  # each request has its own line, with its trace
+        server_header=False,
+        proxy_headers=False,  # believed only from a proxy that is named
+        lifespan="on",
+        timeout_graceful_shutdown=max(1, round(shutdown_timeout_s)),
+    )
+    server = _Server(config, app.state.health, drain_delay_s)
+    with listener:
+        server.run(sockets=[listener])
+    if not server.started:
+        raise ServerError("the application failed to start; the log above says why")
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, health: Health, drain_delay_s: float) -> None:
+        super().__init__(config)
+        self._health = health
+        self._drain_delay_s = drain_delay_s
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Handle signals in the event loop; uvicorn would raise them again at the end and spoil the exit code."""
+        loop = asyncio.get_running_loop()
+        handled = (signal.SIGTERM, signal.SIGINT)
+        for number in handled:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in handled:
+                loop.remove_signal_handler(number)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
+        """Drain at the first signal; at the second stop waiting for requests in flight."""
+        if self._health.draining:
+            self.should_exit = True
+            self.force_exit = True
+            return
+        self._health.drain()
+        asyncio.get_running_loop().call_later(self._drain_delay_s, self._stop)
+
+    def _stop(self) -> None:
+        self.should_exit = True
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ServerError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another with --port"
+        ) from error
+    return listener

@@ -1,0 +1,71 @@
+"""Bounds on bodies and headers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request
+
+from observability.limits import RequestLimits
+
+pytestmark = pytest.mark.anyio
+
+
+def _client() -> httpx.AsyncClient:
+    app = FastAPI()
+
+    @app.post("/length")
+    async def length(request: Request) -> int:
+        return len(await request.body())
+
+    @app.post("/parsed")
+    async def parsed(body: list[int]) -> int:
+        return len(body)
+
+    limits = RequestLimits(app, max_body_bytes=100, max_headers=10, max_header_bytes=1000)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(limits), base_url="http://service")
+
+
+async def _chunks(count: int, chunk: bytes) -> AsyncIterator[bytes]:
+    for _ in range(count):
+        yield chunk
+
+
+async def test_within() -> None:
+    """A body of just the size that is allowed is read whole."""
+    async with _client() as client:
+        assert (await client.post("/length", content=b"x" * 100)).json() == 100
+
+
+async def test_declared_length() -> None:
+    """A body that declares too great a length is refused before it is read."""
+    async with _client() as client:
+        response = await client.post("/length", content=b"x" * 101)
+    assert response.status_code == 413
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("path", ["/length", "/parsed"])
+async def test_chunked(path: str) -> None:
+    """A chunked body is counted as it arrives, whoever reads it."""
+    async with _client() as client:
+        response = await client.post(path, content=_chunks(20, b"1,1,1,"), headers={"content-type": "application/json"})
+    assert response.status_code == 413
+
+
+async def test_lying_length() -> None:
+    """A declared length that is a lie does not let a greater body in."""
+    async with _client() as client:
+        response = await client.post("/length", content=_chunks(20, b"123456"), headers={"content-length": "7"})
+    assert response.status_code == 413
+
+
+@pytest.mark.parametrize("headers", [{f"x-{n}": "1" for n in range(20)}, {"x-long": "a" * 1000}], ids=["many", "long"])
+async def test_headers(headers: dict[str, str]) -> None:
+    """Too many or too long headers are refused."""
+    async with _client() as client:
+        response = await client.post("/length", headers=headers)
+    assert (response.status_code, response.json()["title"]) == (431, "Request header fields too large")

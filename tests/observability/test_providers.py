@@ -1,0 +1,164 @@
+"""The three providers: built from the environment, flushed and closed within one bound."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import Link, SpanContext, StatusCode
+
+from observability.providers import ScrubbingSpanExporter, Telemetry, TelemetryError
+from observability.telemetry import SCRUBBED
+
+
+def _in_new_process(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Providers made from the environment are global for good, so each of these tests has a process of its own."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "CLEARSPAN_"))}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def _ended(exporter: InMemorySpanExporter) -> ReadableSpan:
+    (span,) = exporter.get_finished_spans()
+    return span
+
+
+@pytest.fixture
+def collector() -> Iterator[socket.socket]:
+    """A listening socket that accepts connections and never answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        yield listener
+
+
+def test_scrubbed_span() -> None:
+    """What leaves the process has no secrets, and names the paths of what was cut."""
+    exporter = InMemorySpanExporter()
+    telemetry = Telemetry.build("s", span_processors=[SimpleSpanProcessor(ScrubbingSpanExporter(exporter))])
+    link = Link(SpanContext(1, 2, is_remote=True), {"url.full": "http://u:canary@host/"})
+    tracer = telemetry.tracer_provider.get_tracer("test")
+    with tracer.start_as_current_span("GET", attributes={"http.request.method": "GET"}, links=[link]) as span:
+        span.set_attribute("url.full", "https://host/?token=canary")
+        span.record_exception(ValueError("password=canary"))
+        span.set_status(StatusCode.ERROR, "Bearer canarycanarycanary")
+    ended = _ended(exporter)
+    assert "canary" not in ended.to_json()
+    assert ended.attributes is not None
+    assert ended.attributes["http.request.method"] == "GET"
+    cut = ended.attributes[SCRUBBED]
+    assert isinstance(cut, tuple)
+    assert {"attributes.url.full", "status.description", "links[0].attributes.url.full"} <= set(map(str, cut))
+    assert any(str(path).startswith("events[0].attributes.exception.message") for path in cut)
+
+
+def test_clean_span_is_passed_on() -> None:
+    """A span without secrets is exported as it is, at no cost of a copy."""
+    exported: list[ReadableSpan] = []
+
+    class Keep(SpanExporter):
+        def export(self, spans: list[ReadableSpan]) -> SpanExportResult:  # type: ignore[override]
+            exported.extend(spans)
+            return SpanExportResult.SUCCESS
+
+    span = ReadableSpan(
+        "GET /orders/{order_id}", attributes={"http.route": "/orders/{order_id}"}, resource=Resource({})
+    )
+    ScrubbingSpanExporter(Keep()).export([span])
+    assert exported[0] is span
+
+
+def test_resource_from_environment() -> None:
+    """OTEL_SERVICE_NAME wins over the name in the code, and each process has an instance id of its own."""
+    code = """
+import json
+from observability import Telemetry
+attributes = dict(Telemetry.from_environment("coded").tracer_provider.resource.attributes)
+print(json.dumps({key: attributes[key] for key in ("service.name", "service.instance.id")}))
+"""
+    silent = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
+    coded = json.loads(_in_new_process(code, **silent).stdout)
+    named = json.loads(_in_new_process(code, OTEL_SERVICE_NAME="named", **silent).stdout)
+    assert (coded["service.name"], named["service.name"]) == ("coded", "named")
+    assert coded["service.instance.id"] != named["service.instance.id"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("OTEL_TRACES_EXPORTER", "zipkin"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+        ("CLEARSPAN_LOG_FORMAT", "xml"),
+    ],
+)
+def test_unsupported_value(variable: str, value: str) -> None:
+    """A value that is not supported is refused with the variable's name and what to use."""
+    code = """
+from observability import Telemetry, TelemetryError
+try:
+    Telemetry.from_environment("s")
+except TelemetryError as error:
+    print(error)
+"""
+    assert _in_new_process(code, **{variable: value}).stdout.startswith(f"{variable}={value!r} is not supported: use ")
+
+
+def test_foreign_providers() -> None:
+    """A second set-up in one process is refused, since everything would be exported twice."""
+    code = """
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+trace.set_tracer_provider(TracerProvider())
+from observability import Telemetry, TelemetryError
+try:
+    Telemetry.from_environment("s")
+except TelemetryError as error:
+    print(error)
+"""
+    assert "already has OpenTelemetry providers" in _in_new_process(code).stdout
+    assert issubclass(TelemetryError, Exception)
+
+
+def test_close_with_hanging_collector(collector: socket.socket) -> None:
+    """A collector that never answers holds shutdown no longer than the bound for all three signals together."""
+    code = """
+import logging, time
+from observability import Telemetry
+telemetry = Telemetry.from_environment("s")
+telemetry.meter_provider.get_meter("m").create_counter("c").add(1)
+with telemetry.tracer_provider.get_tracer("t").start_as_current_span("work"):
+    logging.getLogger("app").info("working")
+started = time.monotonic()
+print(telemetry.close(0.5), time.monotonic() - started < 2.0, telemetry.close(0.5))
+"""
+    endpoint = f"http://127.0.0.1:{collector.getsockname()[1]}"
+    result = _in_new_process(code, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
+    assert (result.stdout.splitlines()[-1], result.returncode) == ("False True False", 0)
+
+
+def test_close_runs_once() -> None:
+    """Closing twice, from two threads, shuts down once and tells both how it went."""
+    telemetry = Telemetry.build("s")
+    outcomes: list[bool] = []
+    threads = [threading.Thread(target=lambda: outcomes.append(telemetry.close())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(5)
+    assert outcomes == [True, True]

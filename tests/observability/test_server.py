@@ -1,0 +1,144 @@
+"""Serving one application and stopping it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+APP = """
+import asyncio, sys
+from contextlib import asynccontextmanager
+from fastapi import FastAPI
+from observability import Telemetry, observe, serve
+
+@asynccontextmanager
+async def lifespan(app):
+    yield
+    print("lifespan ended", flush=True)
+
+app = FastAPI(lifespan=lifespan)
+
+@app.get("/slow")
+async def slow():
+    print("in flight", flush=True)
+    await asyncio.sleep(0.4)
+    return "done"
+
+@app.get("/never")
+async def never():
+    print("in flight", flush=True)
+    await asyncio.sleep(60)
+
+observe(app, Telemetry.from_environment("service"))
+serve(app, host="127.0.0.1", port=int(sys.argv[1]), drain_delay_s=float(sys.argv[2]), shutdown_timeout_s=1.0)
+"""
+
+
+@contextlib.contextmanager
+def _serving(drain_delay_s: float = 0.0) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    silent = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", APP, str(port), str(drain_delay_s)],
+        env={**os.environ, **silent},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+            _wait_until_ready(client, process)
+            yield process, client
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _wait_until_ready(client: httpx.Client, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(httpx.TransportError):
+            if client.get("/readyz").status_code == 200:
+                return
+        time.sleep(0.02)
+    raise AssertionError("the service did not become ready")
+
+
+def _read_until(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stdout is not None
+    assert any(text in line for line in process.stdout)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_in_flight_request_ends(number: signal.Signals) -> None:
+    """A request in flight at the signal is answered, the lifespan ends, and the exit code is 0."""
+    with _serving() as (process, client):
+        slow = subprocess.Popen(
+            [sys.executable, "-c", f"import httpx; print(httpx.get('{client.base_url}slow').text)"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        _read_until(process, "in flight")
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=10)
+        assert slow.communicate(timeout=10)[0].strip() == '"done"'
+        assert "lifespan ended" in out
+        assert process.returncode == 0
+
+
+def test_drain_delay() -> None:
+    """During the pause after the signal readiness fails while requests are still served."""
+    with _serving(drain_delay_s=0.5) as (process, client):
+        process.terminate()
+        deadline = time.monotonic() + 5
+        while client.get("/readyz").status_code == 200 and time.monotonic() < deadline:
+            pass
+        assert client.get("/readyz").json()["failed"] == {"drain": "stopping"}
+        assert client.get("/livez").status_code == 200
+        assert client.get("/slow").status_code == 200
+        process.communicate(timeout=10)
+        assert process.returncode == 0
+
+
+def test_stuck_request_is_cancelled() -> None:
+    """A request that never ends holds the process no longer than the bound, and the lifespan still ends."""
+    with _serving() as (process, client):
+        stuck = subprocess.Popen(
+            [sys.executable, "-c", f"import httpx; httpx.get('{client.base_url}never')"], stderr=subprocess.DEVNULL
+        )
+        _read_until(process, "in flight")
+        process.terminate()
+        out, _ = process.communicate(timeout=10)
+        stuck.wait(timeout=10)
+        assert "lifespan ended" in out
+        assert process.returncode == 0
+
+
+def test_taken_port() -> None:
+    """A port that is taken is told in one line that names it and what to do."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code = f"""
+from fastapi import FastAPI
+from observability.server import ServerError, serve
+try:
+    serve(FastAPI(), host="127.0.0.1", port={port})
+except ServerError as error:
+    print(error)
+"""
+        out = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+        ).stdout
+    assert out == f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another with --port\n"
