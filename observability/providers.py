@@ -232,7 +232,11 @@ class ScrubbingLogExporter(LogRecordExporter):
 
     def shutdown(self) -> None:
         """Shut the wrapped exporter down."""
-        self._exporter.shutdown()
+        self._exporter.shutdown()  # type: ignore[no-untyped-call]  # the SDK has no annotation here
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Flush the wrapped exporter."""
+        return self._exporter.force_flush(timeout_millis)
 
 
 def _clean_span(span: ReadableSpan) -> ReadableSpan:
