@@ -28,6 +28,12 @@ class Problem(BaseModel):
     trace_id: str | None = Field(default=None, description="Id of the trace that shows what happened.")
 
 
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses=` of a route that may answer with problems of these statuses."""
+    content = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}
+
+
 def problem(
     status: int,
     title: str,

@@ -7,6 +7,8 @@ and whole spans can be compared.
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import itertools
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -186,10 +188,23 @@ async def running(app: FastAPI) -> AsyncIterator[None]:
         yield
 
 
-def client_for(app: FastAPI, base_url: str = "http://test") -> httpx.AsyncClient:
-    """A client that calls an application without a network, and gets a 500 where a server would answer one."""
+def transport_for(app: FastAPI) -> httpx.AsyncBaseTransport:
+    """A transport that calls an application without a network, and gets a 500 where a server would answer one.
+
+    The application runs in an empty context, as behind a socket: what it knows of the caller came in the headers.
+    """
     import httpx
 
-    return httpx.AsyncClient(
-        transport=httpx.ASGITransport(app, raise_app_exceptions=False), base_url=base_url, timeout=10
-    )
+    class IsolatedTransport(httpx.ASGITransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            call = super().handle_async_request(request)
+            return await asyncio.get_running_loop().create_task(call, context=contextvars.Context())
+
+    return IsolatedTransport(app, raise_app_exceptions=False)
+
+
+def client_for(app: FastAPI, base_url: str = "http://test") -> httpx.AsyncClient:
+    """A client that calls an application through `transport_for`."""
+    import httpx
+
+    return httpx.AsyncClient(transport=transport_for(app), base_url=base_url, timeout=10)

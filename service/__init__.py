@@ -1,0 +1,1 @@
+"""The shop: small services, each with one job, written on the kit."""

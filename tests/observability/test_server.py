@@ -84,7 +84,12 @@ def test_in_flight_request_ends(number: signal.Signals) -> None:
     """A request in flight at the signal is answered, the lifespan ends, and the exit code is 0."""
     with _serving() as (process, client):
         slow = subprocess.Popen(
-            [sys.executable, "-c", f"import httpx; print(httpx.get('{client.base_url}slow').text)"],
+            [
+                sys.executable,
+                "-c",
+                "import sys, httpx; print(httpx.get(sys.argv[1]).text)",
+                str(client.base_url.join("/slow")),
+            ],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -114,7 +119,8 @@ def test_stuck_request_is_cancelled() -> None:
     """A request that never ends holds the process no longer than the bound, and the lifespan still ends."""
     with _serving() as (process, client):
         stuck = subprocess.Popen(
-            [sys.executable, "-c", f"import httpx; httpx.get('{client.base_url}never')"], stderr=subprocess.DEVNULL
+            [sys.executable, "-c", "import sys, httpx; httpx.get(sys.argv[1])", f"{client.base_url}/never"],
+            stderr=subprocess.DEVNULL,
         )
         _read_until(process, "in flight")
         process.terminate()

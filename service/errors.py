@@ -1,0 +1,84 @@
+"""What can go wrong in the shop, and its one table to HTTP.
+
+ShopError
+├── NotFound              the order, sku or payment is not known
+├── Conflict              the state does not allow it
+│   ├── OutOfStock        fewer are left than asked for
+│   └── InProgress        the same Idempotency-Key is being worked on right now
+├── KeyReused             an Idempotency-Key came back with another request
+├── PaymentDeclined       the card was refused: a business answer, no fault
+└── DependencyError       a service that we call
+├── DependencyFailed  is unreachable, or answers with an error or with nonsense
+└── DependencySlow    did not answer in time
+"""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+
+from observability.problems import problem
+
+
+class ShopError(Exception):
+    """An error of the shop; its text is written for the caller."""
+
+
+class NotFound(ShopError):
+    """The thing that was asked for is not known."""
+
+
+class Conflict(ShopError):
+    """The state does not allow what was asked for."""
+
+
+class OutOfStock(Conflict):
+    """Fewer are left than were asked for."""
+
+
+class InProgress(Conflict):
+    """The same Idempotency-Key is being worked on right now."""
+
+
+class KeyReused(ShopError):
+    """An Idempotency-Key came back with another request."""
+
+
+class PaymentDeclined(ShopError):
+    """The card was refused."""
+
+
+class DependencyError(ShopError):
+    """A service that we call did not do its part."""
+
+
+class DependencyFailed(DependencyError):
+    """It is unreachable, or answered with an error or with what we cannot read."""
+
+
+class DependencySlow(DependencyError):
+    """It did not answer in time."""
+
+
+# The most specific class wins.
+PROBLEMS: dict[type[ShopError], tuple[int, str]] = {
+    NotFound: (404, "Not found"),
+    Conflict: (409, "Conflict"),
+    OutOfStock: (409, "Out of stock"),
+    InProgress: (409, "Request in progress"),
+    KeyReused: (422, "Idempotency-Key reused"),
+    PaymentDeclined: (402, "Payment declined"),
+    DependencyFailed: (502, "Dependency failed"),
+    DependencySlow: (504, "Dependency timed out"),
+}
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Render the shop's errors as problems."""
+    app.add_exception_handler(ShopError, _render)
+
+
+async def _render(_request: Request, error: Exception) -> Response:
+    status, title = next(PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS)
+    headers = {"retry-after": "1"} if isinstance(error, InProgress) else None
+    return problem(status, title, str(error), headers=headers)

@@ -1,0 +1,62 @@
+"""Inventory over HTTP."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from observability.problems import problem_responses
+from service.inventory.inventory import Inventory, Reservation, StockItem
+from service.schema import OrderIdInPath, Sku, SkuInPath
+
+router = APIRouter()
+
+
+def _inventory(request: Request) -> Inventory:
+    inventory: Inventory = request.app.state.inventory
+    return inventory
+
+
+InventoryOfApp = Annotated[Inventory, Depends(_inventory)]
+
+
+class ReservationRequest(BaseModel):
+    """What an order sets aside."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    sku: Sku
+    quantity: int = Field(ge=1, le=1000)
+
+
+@router.get("/")
+async def root() -> dict[str, str]:
+    """Say who answers."""
+    return {"service": "inventory"}
+
+
+@router.get("/stock")
+async def stock(inventory: InventoryOfApp) -> list[StockItem]:
+    """List everything on the shelf."""
+    return await inventory.items()
+
+
+@router.get("/stock/{sku}", responses=problem_responses(404, 422))
+async def stock_item(sku: SkuInPath, inventory: InventoryOfApp) -> StockItem:
+    """Tell how many of one kind are left."""
+    return await inventory.item(sku)
+
+
+@router.put("/reservations/{order_id}", responses=problem_responses(404, 409, 413, 422))
+async def reserve(order_id: OrderIdInPath, body: ReservationRequest, inventory: InventoryOfApp) -> Reservation:
+    """Set goods aside for an order; repeating it changes nothing."""
+    return await inventory.reserve(order_id, body.sku, body.quantity)
+
+
+@router.delete("/reservations/{order_id}", status_code=204, responses=problem_responses(422))
+async def release(order_id: OrderIdInPath, inventory: InventoryOfApp) -> Response:
+    """Put an order's goods back; repeating it changes nothing."""
+    await inventory.release(order_id)
+    return Response(status_code=204)

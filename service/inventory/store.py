@@ -1,0 +1,88 @@
+"""The shelf in a SQL database."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from service.errors import Conflict, NotFound, OutOfStock
+from service.inventory.inventory import Reservation, StockItem
+
+_metadata = sa.MetaData()
+_stock = sa.Table(
+    "stock",
+    _metadata,
+    sa.Column("sku", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(200)),
+    sa.Column("unit_price", sa.BigInteger),
+    sa.Column("currency", sa.String(3)),
+    sa.Column("available", sa.BigInteger),
+)
+_reservations = sa.Table(
+    "reservations",
+    _metadata,
+    sa.Column("order_id", sa.String(64), primary_key=True),
+    sa.Column("sku", sa.String(64)),
+    sa.Column("quantity", sa.BigInteger),
+)
+
+
+class SqlStock:
+    """`service.inventory.inventory.Stock` on SQLAlchemy."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def items(self) -> list[StockItem]:
+        """Everything on the shelf, by sku."""
+        async with self._engine.connect() as connection:
+            rows = await connection.execute(sa.select(_stock).order_by(_stock.c.sku))
+            return [StockItem(**row) for row in rows.mappings()]
+
+    async def item(self, sku: str) -> StockItem | None:
+        """One kind of goods, or None."""
+        async with self._engine.connect() as connection:
+            return await _item(connection, sku)
+
+    async def reserve(self, order_id: str, sku: str, quantity: int) -> Reservation:
+        """Set goods aside; the update itself checks what is left, so two orders cannot have the same goods."""
+        async with self._engine.begin() as connection:
+            item = await _item(connection, sku)
+            if item is None:
+                raise NotFound("No goods are known by this sku; GET /stock lists them.")
+            reservation = Reservation(order_id, sku, quantity, item.unit_price * quantity, item.currency)
+            existing = (
+                await connection.execute(sa.select(_reservations).where(_reservations.c.order_id == order_id))
+            ).one_or_none()
+            if existing is not None:
+                if (existing.sku, existing.quantity) != (sku, quantity):
+                    raise Conflict("This order has reserved something else already.")
+                return reservation
+            taken = await connection.execute(
+                sa.update(_stock)
+                .where(_stock.c.sku == sku, _stock.c.available >= quantity)
+                .values(available=_stock.c.available - quantity)
+            )
+            if taken.rowcount == 0:
+                raise OutOfStock(f"Fewer than {quantity} are left.")
+            await connection.execute(sa.insert(_reservations).values(order_id=order_id, sku=sku, quantity=quantity))
+            return reservation
+
+    async def release(self, order_id: str) -> None:
+        """Put an order's goods back, if it has any."""
+        async with self._engine.begin() as connection:
+            row = (
+                await connection.execute(sa.select(_reservations).where(_reservations.c.order_id == order_id))
+            ).one_or_none()
+            if row is None:
+                return
+            deleted = await connection.execute(sa.delete(_reservations).where(_reservations.c.order_id == order_id))
+            if deleted.rowcount:
+                await connection.execute(
+                    sa.update(_stock).where(_stock.c.sku == row.sku).values(available=_stock.c.available + row.quantity)
+                )
+
+
+async def _item(connection: AsyncConnection, sku: str) -> StockItem | None:
+    row = (await connection.execute(sa.select(_stock).where(_stock.c.sku == sku))).mappings().one_or_none()
+    return None if row is None else StockItem(**row)

@@ -1,0 +1,7 @@
+"""Alembic's entry for every service: migrates over the connection that `service.database.migrate` hands in."""
+
+from alembic import context
+
+context.configure(connection=context.config.attributes["connection"], transactional_ddl=True)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,66 @@
+"""Orders, wired."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import httpx
+from fastapi import FastAPI
+
+from observability import Health, Telemetry, instrument_engine, observe
+from service.database import check, create_engine, migrate
+from service.errors import install_error_handlers
+from service.orders.clients import HttpExternal, HttpInventory, HttpPayments, create_client
+from service.orders.orders import Orders
+from service.orders.routes import router
+from service.orders.store import SqlStore
+from service.orders.telemetry import OrderMetrics
+from service.settings import OrdersSettings
+
+
+def create_app(
+    settings: OrdersSettings | None = None,
+    *,
+    telemetry: Telemetry | None = None,
+    transports: Mapping[str, httpx.AsyncBaseTransport] | None = None,
+) -> FastAPI:
+    """Make the service.
+
+    Args:
+        settings: By default read from the environment.
+        telemetry: By default made from the environment.
+        transports: In the place of the network: how to reach `inventory`, `payments` and `external`.
+    """
+    settings = settings if settings is not None else OrdersSettings()
+    telemetry = telemetry if telemetry is not None else Telemetry.from_environment("orders")
+    transports = transports if transports is not None else {}
+    engine = create_engine(settings.database("orders"))
+    instrument_engine(engine, telemetry)
+    health = Health()
+    health.register("database", partial(check, engine))
+    external_url = str(settings.external_service_url or settings.inventory_url)
+    connect = partial(create_client, telemetry=telemetry)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(engine.dispose)  # last to go: requests in flight still write
+            await migrate(engine, Path(__file__).with_name("migrations"))
+            inventory = connect(str(settings.inventory_url), transport=transports.get("inventory"))
+            payments = connect(str(settings.payments_url), transport=transports.get("payments"))
+            external = connect("", transport=transports.get("external"))
+            for client in (inventory, payments, external):
+                await stack.enter_async_context(client)
+            app.state.orders = Orders(SqlStore(engine), HttpInventory(inventory), HttpPayments(payments))
+            app.state.external = HttpExternal(external, external_url)
+            app.state.metrics = OrderMetrics(telemetry.meter_provider.get_meter("service.orders"))
+            yield
+
+    app = FastAPI(title="orders", lifespan=lifespan)
+    app.include_router(router)
+    install_error_handlers(app)
+    observe(app, telemetry, inbound_context=settings.inbound_context, health=health)
+    return app

@@ -1,0 +1,50 @@
+"""The ledger in a SQL database."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from service.errors import Conflict
+from service.payments.payments import Payment
+
+_payments = sa.Table(
+    "payments",
+    sa.MetaData(),
+    sa.Column("order_id", sa.String(64), primary_key=True),
+    sa.Column("amount", sa.BigInteger),
+    sa.Column("currency", sa.String(3)),
+    sa.Column("card_last4", sa.String(4)),
+    sa.Column("approved", sa.Boolean),
+)
+
+
+class SqlLedger:
+    """`service.payments.payments.Ledger` on SQLAlchemy."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def add(self, payment: Payment) -> Payment:
+        """Keep a payment, or return the one that the order has already."""
+        async with self._engine.begin() as connection:
+            existing = await _find(connection, payment.order_id)
+            if existing is not None:
+                if existing != payment:
+                    raise Conflict("This order was charged with another amount or card already.")
+                return existing
+            await connection.execute(sa.insert(_payments).values(**dataclasses.asdict(payment)))
+            return payment
+
+    async def get(self, order_id: str) -> Payment | None:
+        """An order's payment, or None."""
+        async with self._engine.connect() as connection:
+            return await _find(connection, order_id)
+
+
+async def _find(connection: AsyncConnection, order_id: str) -> Payment | None:
+    query = sa.select(_payments).where(_payments.c.order_id == order_id)
+    row = (await connection.execute(query)).mappings().one_or_none()
+    return None if row is None else Payment(**row)

@@ -1,0 +1,42 @@
+"""Every environment variable of the services, validated once and frozen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AnyHttpUrl, Field, UrlConstraints
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from observability.inbound import InboundContext
+
+HttpUrl = Annotated[AnyHttpUrl, UrlConstraints(max_length=2048)]
+
+
+class ServiceSettings(BaseSettings):
+    """What every service is told by its environment."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    data_dir: Path = Field(default=Path(".clearspan"), validation_alias="CLEARSPAN_DATA_DIR")
+    """Where SQLite files live while no database is named."""
+
+    database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
+    """SQLAlchemy URL with an asyncio driver; by default a SQLite file of the service's own."""
+
+    inbound_context: InboundContext = Field(default="continue", validation_alias="CLEARSPAN_INBOUND_CONTEXT")
+    """Whether a caller's trace is continued, linked to, or ignored."""
+
+    def database(self, service_name: str) -> str:
+        """The SQLAlchemy URL of a service's database."""
+        return self.database_url or f"sqlite+aiosqlite:///{self.data_dir / service_name}.db"
+
+
+class OrdersSettings(ServiceSettings):
+    """The orders service stands at the public edge and calls the others."""
+
+    inbound_context: InboundContext = Field(default="link", validation_alias="CLEARSPAN_INBOUND_CONTEXT")
+    inventory_url: HttpUrl = Field(default=AnyHttpUrl("http://127.0.0.1:8001"), validation_alias="INVENTORY_URL")
+    payments_url: HttpUrl = Field(default=AnyHttpUrl("http://127.0.0.1:8002"), validation_alias="PAYMENTS_URL")
+    external_service_url: HttpUrl | None = Field(default=None, validation_alias="EXTERNAL_SERVICE_URL")
+    """What `/call_external_service/` fetches; by default the root of inventory."""
