@@ -1,0 +1,36 @@
+# Two commands do it all on a machine with Python >= 3.11, make and git: `make run` and `make test`.
+PORT ?= 8000
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+export UV_PYTHON_DOWNLOADS ?= never
+
+.PHONY: run test check format clean
+.DEFAULT_GOAL := run
+
+run: .venv/.synced ## start everything; PORT=9000 moves all ports
+	@exec .venv/bin/clearspan up --port $(PORT)
+
+test: .venv/.synced ## run all tests
+	@exec .venv/bin/pytest $(ARGS)
+
+check: .venv/.synced ## lint, format, types, lock file
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	$(UV) lock --check
+
+format: .venv/.synced
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+clean:
+	rm -rf .venv .uv .clearspan
+
+.venv/.synced: pyproject.toml uv.lock | $(UV)
+	$(UV) sync --locked --quiet
+	@touch $@
+
+# uv, into the project's own folder, where it is not on PATH.
+.uv/bin/uv:
+	@python3 -c 'import sys; sys.exit("Python 3.11 or newer is needed; python3 is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	@python3 -m venv .uv || { echo "python3 cannot make virtual environments: install python3-venv, or uv" >&2; rm -rf .uv; exit 1; }
+	@.uv/bin/pip install --quiet --disable-pip-version-check uv

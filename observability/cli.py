@@ -1,0 +1,96 @@
+"""The `clearspan` command; each subcommand is a call into its subsystem."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+DataDir = Annotated[Path, typer.Option(envvar="CLEARSPAN_DATA_DIR", help="Folder of the databases.")]
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+
+
+def main() -> None:
+    """Run the command; what goes wrong in a known way ends with one line and exit code 1."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    show_version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    """Observability-first FastAPI services, seen on one machine."""
+    if show_version:
+        typer.echo(version("clearspan"))
+        raise typer.Exit
+
+
+@app.command()
+def up(
+    port: Annotated[int, typer.Option(help="Port of the first service; all other ports move along.")] = 8000,
+    data_dir: DataDir = Path(".clearspan"),
+) -> None:
+    """Start all services of pyproject.toml and the viewer."""
+    from observability.launcher import LauncherError, launch
+
+    try:
+        code = asyncio.run(launch(Path("pyproject.toml"), base_port=port, data_dir=data_dir))
+    except LauncherError as error:
+        _fail(error)
+    raise typer.Exit(code)
+
+
+@app.command()
+def serve(
+    name: Annotated[str, typer.Argument(help="Name of a service in pyproject.toml.")],
+    host: Host = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="By default the one in pyproject.toml.")] = None,
+    drain_delay: Annotated[
+        float, typer.Option(envvar="CLEARSPAN_DRAIN_DELAY", help="Seconds to serve on after readiness failed.")
+    ] = 0.0,
+) -> None:
+    """Run one service in the foreground."""
+    from observability.launcher import LauncherError, load_factory, read_services
+    from observability.providers import TelemetryError
+    from observability.server import ServerError
+    from observability.server import serve as serve_app
+
+    try:
+        services = {service.name: service for service in read_services(Path("pyproject.toml"))}
+        if name not in services:
+            _fail(f"no service is named {name!r}; pyproject.toml knows {', '.join(services)}")
+        application = load_factory(services[name])()
+        serve_app(application, host=host, port=port or services[name].port, drain_delay_s=drain_delay)
+    except (LauncherError, ServerError, TelemetryError) as error:
+        _fail(error)
+
+
+@app.command()
+def viewer(
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port of the pages.")] = 16686,
+    otlp_port: Annotated[int, typer.Option(help="Port of OTLP over HTTP.")] = 4318,
+    data_dir: DataDir = Path(".clearspan"),
+) -> None:
+    """Run the viewer alone, for any program that speaks OTLP."""
+    from observability.viewer.server import ViewerError, run_viewer
+
+    try:
+        asyncio.run(run_viewer(host=host, port=port, otlp_port=otlp_port, data_dir=data_dir))
+    except ViewerError as error:
+        _fail(error)
+
+
+def _fail(reason: object) -> None:
+    print(f"clearspan: {reason}", file=sys.stderr)  # noqa: T201 - a command line's own output
+    raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    main()
