@@ -139,8 +139,11 @@ async def launch(pyproject: Path, *, base_port: int, data_dir: Path) -> int:
         if started.done():
             started.result()
             console.print(_table(urls, f"http://127.0.0.1:{page}"))
-            await asyncio.wait({asked, asyncio.create_task(launcher.wait_for_deaths())})
+            deaths = asyncio.create_task(launcher.wait_for_deaths())
+            await asyncio.wait({asked, deaths}, return_when=asyncio.FIRST_COMPLETED)
+            deaths.cancel()
         started.cancel()
+        asked.cancel()
     finally:
         await launcher.stop()
     return 1 if launcher.died else 0
@@ -297,7 +300,7 @@ def _table(urls: dict[str, str], page: str) -> Table:
 
 
 async def _answers(url: str) -> bool:
-    """Whether a probe's URL answers 200; a request by hand, since an HTTP client takes longer to import than to start."""
+    """Whether a probe's URL answers 200; by hand, since importing an HTTP client takes longer than asking."""
     host, _, path = url.removeprefix("http://").partition("/")
     address, _, port = host.partition(":")
     try:

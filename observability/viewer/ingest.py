@@ -63,7 +63,8 @@ def ingest_traces(body: bytes, store: Store) -> bytes:
         response.partial_success.rejected_spans = invalid + full
         reasons = [f"{invalid} with invalid ids"] * bool(invalid) + [f"{full} beyond a trace's limit"] * bool(full)
         response.partial_success.error_message = ", ".join(reasons)
-    return response.SerializeToString()
+    encoded: bytes = response.SerializeToString()
+    return encoded
 
 
 def ingest_logs(body: bytes, store: Store) -> bytes:
@@ -89,7 +90,8 @@ def ingest_logs(body: bytes, store: Store) -> bytes:
         for record in scope_logs.log_records
         if _is_id(record.trace_id, _TRACE_ID_BYTES)
     )
-    return ExportLogsServiceResponse().SerializeToString()
+    encoded: bytes = ExportLogsServiceResponse().SerializeToString()
+    return encoded
 
 
 def ingest_metrics(body: bytes, _store: Store) -> bytes:
@@ -102,7 +104,8 @@ def ingest_metrics(body: bytes, _store: Store) -> bytes:
         google.protobuf.message.DecodeError: The body is not such a message.
     """
     ExportMetricsServiceRequest.FromString(body)
-    return ExportMetricsServiceResponse().SerializeToString()
+    encoded: bytes = ExportMetricsServiceResponse().SerializeToString()
+    return encoded
 
 
 def _service(resource: Resource) -> str:
