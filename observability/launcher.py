@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -293,9 +294,8 @@ def _table(urls: dict[str, str], page: str) -> Table:
         table.add_row(name, url)
     table.add_row("traces", page, style="bold")
     first = next(iter(urls.values()))
-    table.add_row(
-        "try", f'curl {first}/orders -H \'content-type: application/json\' -d \'{{"sku":"mug","quantity":2}}\''
-    )
+    order = '{"sku":"mug","quantity":2}'
+    table.add_row("try", Text(f"curl {first}/orders -H 'content-type: application/json' -d '{order}'", no_wrap=True))
     return table
 
 

@@ -75,6 +75,7 @@ def configure_logging(
     root.addHandler(console)
     root.addHandler(export)
     root.setLevel(level)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # says at each start that there is nothing to do
     # An httpx line for each call repeats what the client span says, with the URL unscrubbed in its arguments.
     logging.getLogger("httpx").setLevel(logging.WARNING)
 

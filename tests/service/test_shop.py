@@ -19,18 +19,63 @@ async def test_order(shop: Shop) -> None:
     """An order is one trace: reservation, then payment, then the row, with the logs in place."""
     response = await shop.orders.post("/orders", json={"sku": "mug", "quantity": 2})
     assert response.status_code == 201
-    assert _tree(shop) == ""
+    assert (
+        _tree(shop)
+        == """\
+trace 1
+  orders SERVER POST /orders http.response.status_code=201
+    · INFO order placed
+    orders CLIENT PUT http.response.status_code=200
+      inventory SERVER PUT /reservations/{order_id} http.response.status_code=200
+        inventory CLIENT SELECT inventory.db
+        inventory CLIENT SELECT inventory.db
+        inventory CLIENT UPDATE inventory.db
+        inventory CLIENT INSERT inventory.db
+    orders CLIENT PUT http.response.status_code=200
+      payments SERVER PUT /payments/{order_id} http.response.status_code=200
+        payments CLIENT SELECT payments.db
+        payments CLIENT INSERT payments.db
+    orders CLIENT INSERT orders.db"""
+    )
 
 
 async def test_declined(shop: Shop) -> None:
     """A declined card is a business answer: no error span, and the goods are released."""
     response = await shop.orders.post("/orders", json={"sku": "mug", "quantity": 1, "card": DECLINED_CARD})
     assert response.status_code == 402
-    assert _tree(shop) == ""
+    assert (
+        _tree(shop)
+        == """\
+trace 1
+  orders SERVER POST /orders http.response.status_code=402
+    · WARN order refused
+    orders CLIENT PUT http.response.status_code=200
+      inventory SERVER PUT /reservations/{order_id} http.response.status_code=200
+        inventory CLIENT SELECT inventory.db
+        inventory CLIENT SELECT inventory.db
+        inventory CLIENT UPDATE inventory.db
+        inventory CLIENT INSERT inventory.db
+    orders CLIENT PUT http.response.status_code=402 error.type=402
+      payments SERVER PUT /payments/{order_id} http.response.status_code=402
+        payments CLIENT SELECT payments.db
+        payments CLIENT INSERT payments.db
+    orders CLIENT DELETE http.response.status_code=204
+      inventory SERVER DELETE /reservations/{order_id} http.response.status_code=204
+        inventory CLIENT SELECT inventory.db
+        inventory CLIENT DELETE inventory.db
+        inventory CLIENT UPDATE inventory.db"""
+    )
 
 
 async def test_public_edge(shop: Shop) -> None:
     """A stranger's trace is linked to at the edge, and not continued by any service behind it."""
     caller = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     await shop.orders.get("/call_external_service/", headers={"traceparent": caller, "baggage": "a=b"})
-    assert _tree(shop) == ""
+    assert (
+        _tree(shop)
+        == """\
+trace 1
+  orders SERVER GET /call_external_service/ http.response.status_code=200 -> outside
+    orders CLIENT GET http.response.status_code=200
+      inventory SERVER GET / http.response.status_code=200"""
+    )
