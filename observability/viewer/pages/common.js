@@ -29,9 +29,11 @@ export function chip(service, text) {
   return node;
 }
 
+const CLOCK = { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hour12: false };
+
 export function time(us) {
   const date = new Date(us / 1000);
-  const node = element("time", "", date.toLocaleTimeString([], { hour12: false, fractionalSecondDigits: 3 }));
+  const node = element("time", "", date.toLocaleTimeString([], CLOCK));
   node.title = date.toString();
   return node;
 }
