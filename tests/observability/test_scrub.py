@@ -1,0 +1,100 @@
+"""Cutting secrets out of what leaves the process."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from observability.scrub import scrub_attributes, scrub_sql, scrub_text, scrub_url
+
+
+@pytest.mark.parametrize(
+    ("url", "clean"),
+    [
+        ("https://user:canary@host/path", "https://host/path"),
+        ("https://host/?token=canary&limit=3", "https://host/?token=[REDACTED]&limit=3"),
+        ("https://host/#canary", "https://host/"),
+        ("/orders?x=canary", "/orders?x=[REDACTED]"),
+        ("https://host/orders/7", "https://host/orders/7"),
+    ],
+)
+def test_url(url: str, clean: str) -> None:
+    """User info and fragment go, and each query value whose name is not allowed."""
+    assert scrub_url(url) == (clean, url != clean)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgres://user:canary@host/db is down",
+        "GET /x?token=canary failed",
+        "Authorization: Bearer canarycanary",
+        "password=canary",
+        "{'password': 'canary'}",
+        '{"api_key": "canary", "a": 1}',
+        "-----BEGIN RSA PRIVATE KEY-----\ncanary\n-----END RSA PRIVATE KEY-----",
+    ],
+)
+def test_text(text: str) -> None:
+    """A secret in free text is cut, in whatever notation."""
+    clean, changed = scrub_text(text)
+    assert changed
+    assert "canary" not in clean
+
+
+@pytest.mark.parametrize("text", ["card 4242424242424242", "card 4242 4242 4242 4242."])
+def test_card(text: str) -> None:
+    """A card number is cut."""
+    assert "4242" not in scrub_text(text)[0]
+
+
+@pytest.mark.parametrize("text", ["token_count=5", "order 27376cd474884b15aba40d3a881019ca", "2026-11-24T14:34:59Z"])
+def test_harmless(text: str) -> None:
+    """What only looks a little like a secret stays."""
+    assert scrub_text(text) == (text, False)
+
+
+@pytest.mark.parametrize(
+    ("sql", "clean"),
+    [
+        ("SELECT * FROM t WHERE a = 'can''ary' AND b = 12.5", "SELECT * FROM t WHERE a = ? AND b = ?"),
+        ("INSERT INTO t2 VALUES (?, :a, $1, %s, %(b)s) -- canary", "INSERT INTO t2 VALUES (?, :a, $1, %s, %(b)s) "),
+        ('SELECT "col1" FROM "t"', 'SELECT "col1" FROM "t"'),
+    ],
+)
+def test_sql(sql: str, clean: str) -> None:
+    """Literals and comments go; parameters and quoted identifiers stay."""
+    assert scrub_sql(sql) == (clean, sql != clean)
+
+
+def test_attributes() -> None:
+    """What was cut is named by its path; what was not keeps its value and type."""
+    attributes = {
+        "url.full": "https://host/?token=canary",
+        "http.request.header.authorization": ["canary"],
+        "nested": {"password": "canary", "items": ["https://u:canary@host/", 1]},
+        "http.response.status_code": 200,
+    }
+    clean, cut = scrub_attributes(attributes)
+    assert "canary" not in str(clean)
+    assert clean["http.response.status_code"] == 200
+    assert cut == [
+        "attributes.url.full",
+        "attributes.http.request.header.authorization",
+        "attributes.nested.password",
+        "attributes.nested.items[0]",
+    ]
+
+
+@given(st.text())
+def test_text_is_stable(text: str) -> None:
+    """Cleaning what is clean changes nothing, whatever the text."""
+    clean, _ = scrub_text(text)
+    assert scrub_text(clean) == (clean, False)
+
+
+def test_long_text() -> None:
+    """A long text made to be slow takes no longer than its length asks for."""
+    for text in ("password" * 50_000, "a://" * 50_000, "1 " * 100_000, "?a=" * 50_000):
+        scrub_text(text)
