@@ -1,0 +1,122 @@
+"""Starting everything, and stopping it in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from observability.launcher import LauncherError, Service, load_factory, read_services
+
+APP = """
+from fastapi import FastAPI
+from observability import Telemetry, observe
+
+def create_app():
+    app = FastAPI()
+    observe(app, Telemetry.from_environment("x"))
+    return app
+
+def broken():
+    raise RuntimeError("no database here")
+"""
+
+
+def _up(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "observability.cli", "up", *arguments],
+        cwd=folder,
+        env={**os.environ, "NO_COLOR": "1", "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _project(folder: Path, factory: str = "create_app") -> int:
+    """A project of one service whose ports are free; the base port to give."""
+    (folder / "shop.py").write_text(APP)
+    (folder / "pyproject.toml").write_text(
+        f'[tool.clearspan.services]\nfirst = {{ app = "shop:{factory}", port = 8000 }}\n'
+    )
+    for base in range(20_000, 40_000, 37):
+        ports = [base, base - 8000 + 16686, base - 8000 + 4318]
+        try:
+            for port in ports:
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return base
+    raise AssertionError("no free ports")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_up(tmp_path: Path, number: signal.Signals) -> None:
+    """Everything starts, a table says where it is, logs have their service's name, and a signal stops it cleanly."""
+    base = _project(tmp_path)
+    process = _up(tmp_path, "--port", str(base))
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if f"curl http://127.0.0.1:{base}/orders" in line:
+            break
+    process.send_signal(number)
+    rest, _ = process.communicate(timeout=20)
+    output = "".join(seen) + rest
+    assert f"http://127.0.0.1:{base - 8000 + 16686}" in output
+    assert "first  │ {" in output or "first │ {" in output
+    assert process.returncode == 0
+
+
+def test_service_that_does_not_start(tmp_path: Path) -> None:
+    """A service that dies at its start is reported with its last lines, and everything else is stopped."""
+    base = _project(tmp_path, "broken")
+    output, _ = (process := _up(tmp_path, "--port", str(base))).communicate(timeout=30)
+    assert "first ended with exit code 1" in output
+    assert "no database here" in output
+    assert "clearspan: first did not start" in output
+    assert process.returncode == 1
+
+
+def test_taken_port(tmp_path: Path) -> None:
+    """A taken port ends with one line that names it and the way to choose another."""
+    base = _project(tmp_path)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", base))
+        taken.listen()
+        output, _ = (process := _up(tmp_path, "--port", str(base))).communicate(timeout=20)
+    assert output.startswith(f"clearspan: port {base} is taken")
+    assert "--port" in output
+    assert (len(output.splitlines()), process.returncode) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "there is no"),
+        ("[", "cannot be read"),
+        ("", "has no services"),
+        ("[tool.clearspan.services]\na = 1", "service a must look like"),
+        ('[tool.clearspan.services]\na = { app = "x:y", port = "1" }', "service a must look like"),
+    ],
+)
+def test_bad_pyproject(tmp_path: Path, text: str | None, message: str) -> None:
+    """What is wrong with the table of services is told in one line."""
+    path = tmp_path / "pyproject.toml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(LauncherError, match=message):
+        read_services(path)
+
+
+def test_unknown_factory() -> None:
+    """A factory that is not there is named."""
+    with pytest.raises(LauncherError, match="service a: nowhere:app cannot be loaded"):
+        load_factory(Service("a", "nowhere:app", 1))
