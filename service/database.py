@@ -12,7 +12,9 @@ from sqlalchemy import Connection, event, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 BUSY_TIMEOUT_S = 5.0
-"""How long a SQLite writer waits for another one."""
+"""How long a SQLite writer waits for another one, and any request for a free connection."""
+
+_READ_ONLY = "read_only"
 
 
 def create_engine(url: str) -> AsyncEngine:
@@ -20,14 +22,14 @@ def create_engine(url: str) -> AsyncEngine:
 
     SQLite is set up for a server: a write-ahead log, so that readers and the writer do not wait for each other, and
     `BEGIN IMMEDIATE`, since a transaction that reads first and then writes fails at once, whatever the busy timeout
-    (SQLITE_BUSY_SNAPSHOT). https://docs.sqlalchemy.org/en/21/dialects/sqlite.html#pysqlite-serializable
+    (SQLITE_BUSY_SNAPSHOT). What only reads goes through `for_reading`. https://docs.sqlalchemy.org/en/21/dialects/sqlite.html#pysqlite-serializable
     """
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return create_async_engine(url, pool_pre_ping=True)
+        return create_async_engine(url, pool_pre_ping=True, pool_timeout=BUSY_TIMEOUT_S)
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_async_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+    engine = create_async_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, pool_timeout=BUSY_TIMEOUT_S)
 
     @event.listens_for(engine.sync_engine, "connect")
     def on_connect(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own class
@@ -41,35 +43,44 @@ def create_engine(url: str) -> AsyncEngine:
     @event.listens_for(engine.sync_engine, "begin")
     def on_begin(connection: Connection) -> None:
         with suppress_instrumentation():
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            connection.exec_driver_sql(
+                "BEGIN" if _READ_ONLY in connection.get_execution_options() else "BEGIN IMMEDIATE"
+            )
 
     return engine
 
 
-async def migrate(engine: AsyncEngine, migrations: Path) -> None:
-    """Bring the schema up to date. Whoever comes second waits for the first and finds nothing to do.
+def for_reading(engine: AsyncEngine) -> AsyncEngine:
+    """The same engine for transactions that only read, which on SQLite wait for no writer."""
+    return engine.execution_options(**{_READ_ONLY: True})
+
+
+async def migrate(engine: AsyncEngine, service_name: str, migrations: Path) -> None:
+    """Bring the schema up to date. On SQLite whoever comes second waits for the first and finds nothing to do.
 
     Args:
         engine: The service's database.
+        service_name: Whose schema it is: services that share a database each keep their own version.
         migrations: Folder of the service's Alembic migrations.
     """
     with suppress_instrumentation():
         async with engine.begin() as connection:
-            await connection.run_sync(_upgrade, migrations)
+            await connection.run_sync(_upgrade, service_name, migrations)
 
 
 async def check(engine: AsyncEngine) -> None:
     """Raise if the database cannot be used."""
-    async with engine.connect() as connection:
+    async with for_reading(engine).connect() as connection:
         await connection.execute(text("SELECT 1"))
 
 
-def _upgrade(connection: Connection, migrations: Path) -> None:
+def _upgrade(connection: Connection, service_name: str, migrations: Path) -> None:
     config = Config()
     config.set_main_option("script_location", _option(Path(__file__).with_name("migrations")))
     config.set_main_option("version_locations", _option(migrations))
     config.set_main_option("path_separator", "newline")
     config.attributes["connection"] = connection
+    config.attributes["version_table"] = f"alembic_version_{service_name}"
     command.upgrade(config, "head")
 
 

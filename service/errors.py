@@ -7,9 +7,9 @@ ShopError
 │   └── InProgress        the same Idempotency-Key is being worked on right now
 ├── KeyReused             an Idempotency-Key came back with another request
 ├── PaymentDeclined       the card was refused: a business answer, no fault
-└── DependencyError       a service that we call
-├── DependencyFailed  is unreachable, or answers with an error or with nonsense
-└── DependencySlow    did not answer in time
+└── DependencyError       a service that we call did not do its part
+    ├── DependencyFailed  is unreachable, or answers with an error or with nonsense
+    └── DependencySlow    did not answer in time
 """
 
 from __future__ import annotations
@@ -49,7 +49,16 @@ class PaymentDeclined(ShopError):
 
 
 class DependencyError(ShopError):
-    """A service that we call did not do its part."""
+    """A service that we call did not do its part.
+
+    Args:
+        detail: What is told to the caller.
+        sent: Whether the request may have reached it, so that what was asked for may have been done all the same.
+    """
+
+    def __init__(self, detail: str, *, sent: bool = True) -> None:
+        super().__init__(detail)
+        self.sent = sent
 
 
 class DependencyFailed(DependencyError):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AnyHttpUrl, Field, UrlConstraints
+from pydantic import AnyHttpUrl, Field, UrlConstraints, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from observability.inbound import InboundContext
 
@@ -16,7 +18,8 @@ HttpUrl = Annotated[AnyHttpUrl, UrlConstraints(max_length=2048)]
 class ServiceSettings(BaseSettings):
     """What every service is told by its environment."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    # A URL may hold a password, so an error names the variable and not its value.
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True, hide_input_in_errors=True)
 
     data_dir: Path = Field(default=Path(".clearspan"), validation_alias="CLEARSPAN_DATA_DIR")
     """Where SQLite files live while no database is named."""
@@ -27,9 +30,25 @@ class ServiceSettings(BaseSettings):
     inbound_context: InboundContext = Field(default="continue", validation_alias="CLEARSPAN_INBOUND_CONTEXT")
     """Whether a caller's trace is continued, linked to, or ignored."""
 
+    @field_validator("database_url")
+    @classmethod
+    def _known_to_sqlalchemy(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        try:
+            dialect = make_url(value).get_dialect()
+        except (ArgumentError, NoSuchModuleError):
+            raise ValueError("not a database URL; write one like sqlite+aiosqlite:///shop.db") from None
+        if not dialect.is_async:
+            raise ValueError(f"the driver {dialect.driver!r} is not asynchronous; name one, as in sqlite+aiosqlite://")
+        return value
+
     def database(self, service_name: str) -> str:
         """The SQLAlchemy URL of a service's database."""
-        return self.database_url or f"sqlite+aiosqlite:///{self.data_dir / service_name}.db"
+        if self.database_url is not None:
+            return self.database_url
+        file = URL.create("sqlite+aiosqlite", database=str(self.data_dir / f"{service_name}.db"))
+        return file.render_as_string(hide_password=False)
 
 
 class OrdersSettings(ServiceSettings):

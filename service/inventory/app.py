@@ -34,10 +34,12 @@ def create_app(settings: ServiceSettings | None = None, *, telemetry: Telemetry 
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await migrate(engine, Path(__file__).with_name("migrations"))
-        app.state.inventory = Inventory(SqlStock(engine))
-        yield
-        await engine.dispose()
+        try:
+            await migrate(engine, "inventory", Path(__file__).with_name("migrations"))
+            app.state.inventory = Inventory(SqlStock(engine))
+            yield
+        finally:
+            await engine.dispose()
 
     app = FastAPI(title="inventory", lifespan=lifespan)
     app.include_router(router)

@@ -49,7 +49,7 @@ async def stock_item(sku: SkuInPath, inventory: InventoryOfApp) -> StockItem:
     return await inventory.item(sku)
 
 
-@router.put("/reservations/{order_id}", responses=problem_responses(404, 409, 413, 422))
+@router.put("/reservations/{order_id}", responses=problem_responses(400, 404, 409, 413, 422))
 async def reserve(order_id: OrderIdInPath, body: ReservationRequest, inventory: InventoryOfApp) -> Reservation:
     """Set goods aside for an order; repeating it changes nothing."""
     return await inventory.reserve(order_id, body.sku, body.quantity)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from service.database import for_reading
 from service.errors import Conflict, NotFound, OutOfStock
 from service.inventory.inventory import Reservation, StockItem
 
@@ -32,16 +33,17 @@ class SqlStock:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._reading = for_reading(engine)
 
     async def items(self) -> list[StockItem]:
         """Everything on the shelf, by sku."""
-        async with self._engine.connect() as connection:
+        async with self._reading.connect() as connection:
             rows = await connection.execute(sa.select(_stock).order_by(_stock.c.sku))
             return [StockItem(**row) for row in rows.mappings()]
 
     async def item(self, sku: str) -> StockItem | None:
         """One kind of goods, or None."""
-        async with self._engine.connect() as connection:
+        async with self._reading.connect() as connection:
             return await _item(connection, sku)
 
     async def reserve(self, order_id: str, sku: str, quantity: int) -> Reservation:

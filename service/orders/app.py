@@ -48,7 +48,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(engine.dispose)  # last to go: requests in flight still write
-            await migrate(engine, Path(__file__).with_name("migrations"))
+            await migrate(engine, "orders", Path(__file__).with_name("migrations"))
             inventory = connect(str(settings.inventory_url), transport=transports.get("inventory"))
             payments = connect(str(settings.payments_url), transport=transports.get("payments"))
             external = connect("", transport=transports.get("external"))

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import httpx
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from observability import Telemetry, instrument_client
 from service.errors import Conflict, DependencyFailed, DependencySlow, NotFound, OutOfStock, PaymentDeclined
 from service.orders.orders import Reserved
+from service.schema import Currency
 
 TIMEOUT = httpx.Timeout(2.0, connect=0.5, pool=1.0)
+TOTAL_TIMEOUT_S = 6.0
+"""Of a whole call, in seconds; the other limits are of each step, and an answer may come in many."""
+
 LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=50)
 MAX_ANSWER_BYTES = 1024 * 1024
+NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+
+
+class ReservationAnswer(BaseModel):
+    """What orders reads of inventory's answer."""
+
+    model_config = ConfigDict(strict=True)
+
+    amount: int = Field(ge=1, le=10**12)
+    currency: Currency
 
 
 def create_client(
@@ -50,7 +66,11 @@ class HttpInventory:
         )
         match status:
             case 200:
-                return Reserved(_integer("inventory", answer, "amount"), str(answer["currency"]))
+                try:
+                    reservation = ReservationAnswer.model_validate(answer)
+                except ValidationError as error:
+                    raise DependencyFailed("inventory answered without an amount and its currency.") from error
+                return Reserved(reservation.amount, reservation.currency)
             case 404:
                 raise NotFound("No goods are known by this sku; GET /stock of inventory lists them.")
             case 409:
@@ -96,8 +116,8 @@ class HttpExternal:
         self._client = client
         self._url = url
 
-    async def fetch(self) -> Any:  # noqa: ANN401 - any JSON
-        """Its JSON.
+    async def fetch(self) -> bytes:
+        """Its JSON, written anew: what another parser might trip over is escaped or refused.
 
         Raises:
             DependencyError: It is unreachable or slow, or what it answers is an error, not JSON, or too long.
@@ -105,7 +125,10 @@ class HttpExternal:
         status, answer = await _call(self._client, "the external service", "GET", self._url)
         if status != httpx.codes.OK:
             raise DependencyFailed(f"the external service answered {status}.")
-        return answer
+        try:
+            return json.dumps(answer, allow_nan=False).encode()
+        except (ValueError, RecursionError) as error:
+            raise DependencyFailed("the external service answered with numbers or nesting beyond bounds.") from error
 
 
 async def _call(
@@ -113,12 +136,15 @@ async def _call(
 ) -> tuple[int, Any]:
     """Send a request; the answer's JSON, or None if it has no content."""
     try:
-        async with client.stream(method, url, json=body) as response:
+        async with asyncio.timeout(TOTAL_TIMEOUT_S), client.stream(method, url, json=body) as response:
             content = await _read(response, name)
-    except httpx.TimeoutException as error:
-        raise DependencySlow(f"{name} did not answer in time.") from error
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise DependencyFailed(f"{name} could not be reached ({type(error).__name__}).") from error
+    except (httpx.TimeoutException, TimeoutError) as error:
+        raise DependencySlow(f"{name} did not answer in time.", sent=not isinstance(error, NEVER_SENT)) from error
+    except httpx.InvalidURL as error:
+        raise DependencyFailed(f"{name} has no usable URL.", sent=False) from error
+    except httpx.HTTPError as error:
+        reason = f"{name} could not be reached ({type(error).__name__})."
+        raise DependencyFailed(reason, sent=not isinstance(error, NEVER_SENT)) from error
     if not content:
         if response.status_code == httpx.codes.NO_CONTENT:
             return response.status_code, None
@@ -138,13 +164,6 @@ async def _read(response: httpx.Response, name: str) -> bytes:
         if len(content) > MAX_ANSWER_BYTES:
             raise DependencyFailed(f"{name} answered with more than {MAX_ANSWER_BYTES} bytes.")
     return bytes(content)
-
-
-def _integer(name: str, answer: object, member: str) -> int:
-    if not isinstance(answer, dict) or not isinstance(answer.get(member), int):
-        raise DependencyFailed(f"{name} answered without {member!r}.")
-    value: int = answer[member]
-    return value
 
 
 def _refuse_constant(constant: str) -> None:

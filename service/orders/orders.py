@@ -7,7 +7,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from service.errors import DependencyError, ShopError
@@ -36,11 +36,15 @@ class OrderRequest:
 
     sku: str
     quantity: int
-    card: str
+    card: str = field(repr=False)
 
     def fingerprint(self) -> str:
-        """A hash by which a repeated request is told from another one; the card cannot be read from it."""
-        return hashlib.sha256(repr((self.sku, self.quantity, self.card)).encode()).hexdigest()
+        """A hash by which a repeated request is told from another one.
+
+        Of the card it knows the last four digits: there are so few card numbers that a hash of all digits is undone by
+        trying them.
+        """
+        return hashlib.sha256(repr((self.sku, self.quantity, self.card[-4:])).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +107,12 @@ class Store(Protocol):
         """
         ...
 
-    async def add(self, order: Order, key: str | None) -> None:
-        """Keep an order and, in the same transaction, end its key's work."""
+    async def add(self, order: Order, key: str | None) -> Order:
+        """Keep an order and, in the same transaction, end its key's work.
+
+        Returns:
+            The order that is kept: one of this id that is there already, if a request with the same key was quicker.
+        """
         ...
 
     async def refuse(self, key: str, refusal: ShopError) -> None:
@@ -192,17 +200,25 @@ class Orders:
         return await self._store.page(limit, after)
 
     async def _place(self, order_id: str, request: OrderRequest, key: str | None) -> Order:
-        reserved = await self._inventory.reserve(order_id, request.sku, request.quantity)
+        maybe_reserved = False
         try:
-            await self._payments.charge(order_id, reserved.amount, reserved.currency, request.card)
-        except ShopError as error:
+            try:
+                reserved = await self._inventory.reserve(order_id, request.sku, request.quantity)
+            except DependencyError as error:
+                maybe_reserved = error.sent
+                raise
+            maybe_reserved = True
             # After a DependencyError the money may have been taken. A repeated request with the same key settles it,
             # since the payment is then asked for by the same order id.
+            await self._payments.charge(order_id, reserved.amount, reserved.currency, request.card)
+        except ShopError as error:
             logger.warning("order refused", extra={"order_id": order_id, "reason": type(error).__name__})
-            await self._release(order_id)
+            if maybe_reserved:
+                await self._release(order_id)
             raise
-        order = Order(order_id, self._now(), request.sku, request.quantity, reserved.amount, reserved.currency)
-        await self._store.add(order, key)
+        order = await self._store.add(
+            Order(order_id, self._now(), request.sku, request.quantity, reserved.amount, reserved.currency), key
+        )
         logger.info("order placed", extra={"order_id": order_id, "amount": order.amount, "currency": order.currency})
         return order
 

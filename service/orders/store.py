@@ -7,6 +7,7 @@ import dataclasses
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from service.database import for_reading
 from service.errors import PROBLEMS, InProgress, KeyReused, NotFound, ShopError
 from service.orders.orders import Order
 
@@ -40,6 +41,7 @@ class SqlStore:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._reading = for_reading(engine)
 
     async def claim(self, key: str, fingerprint: str, order_id: str, *, now: int, lease_s: int) -> str | Order:
         """Begin the work of an Idempotency-Key."""
@@ -65,12 +67,16 @@ class SqlStore:
             await connection.execute(sa.update(_keys).where(_keys.c.key == key).values(leased_until=lease))
             return str(row.order_id)
 
-    async def add(self, order: Order, key: str | None) -> None:
+    async def add(self, order: Order, key: str | None) -> Order:
         """Keep an order and, in the same transaction, end its key's work."""
         async with self._engine.begin() as connection:
-            await connection.execute(sa.insert(_orders).values(**dataclasses.asdict(order)))
             if key is not None:
                 await connection.execute(sa.update(_keys).where(_keys.c.key == key).values(done=True))
+                found = await connection.execute(sa.select(_orders).where(_orders.c.id == order.id))
+                if (row := found.mappings().one_or_none()) is not None:
+                    return Order(**row)
+            await connection.execute(sa.insert(_orders).values(**dataclasses.asdict(order)))
+            return order
 
     async def refuse(self, key: str, refusal: ShopError) -> None:
         """End a key's work with a refusal, to be given again."""
@@ -88,7 +94,7 @@ class SqlStore:
 
     async def get(self, order_id: str) -> Order:
         """An order."""
-        async with self._engine.connect() as connection:
+        async with self._reading.connect() as connection:
             found = await connection.execute(sa.select(_orders).where(_orders.c.id == order_id))
             row = found.mappings().one_or_none()
         if row is None:
@@ -98,7 +104,7 @@ class SqlStore:
     async def page(self, limit: int, after: str | None) -> list[Order]:
         """Orders from the newest to the oldest, those after the order named `after` only."""
         query = sa.select(_orders).order_by(_orders.c.created_at.desc(), _orders.c.id.desc()).limit(limit)
-        async with self._engine.connect() as connection:
+        async with self._reading.connect() as connection:
             if after is not None:
                 last = (
                     await connection.execute(sa.select(_orders.c.created_at).where(_orders.c.id == after))

@@ -38,7 +38,7 @@ async def root() -> dict[str, str]:
     return {"service": "payments"}
 
 
-@router.put("/payments/{order_id}", responses=problem_responses(402, 409, 413, 422))
+@router.put("/payments/{order_id}", responses=problem_responses(400, 402, 409, 413, 422))
 async def charge(order_id: OrderIdInPath, body: PaymentRequest, payments: PaymentsOfApp) -> Payment:
     """Charge a card for an order; repeating it charges nothing more."""
     return await payments.charge(order_id, body.amount, body.currency, body.card)

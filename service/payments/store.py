@@ -7,6 +7,7 @@ import dataclasses
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from service.database import for_reading
 from service.errors import Conflict
 from service.payments.payments import Payment
 
@@ -26,6 +27,7 @@ class SqlLedger:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._reading = for_reading(engine)
 
     async def add(self, payment: Payment) -> Payment:
         """Keep a payment, or return the one that the order has already."""
@@ -40,7 +42,7 @@ class SqlLedger:
 
     async def get(self, order_id: str) -> Payment | None:
         """An order's payment, or None."""
-        async with self._engine.connect() as connection:
+        async with self._reading.connect() as connection:
             return await _find(connection, order_id)
 
 

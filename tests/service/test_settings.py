@@ -1,0 +1,35 @@
+"""The services' environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from service.settings import OrdersSettings, ServiceSettings
+
+
+def test_defaults() -> None:
+    """Without a database URL a service has a SQLite file of its own; orders alone stands at the public edge."""
+    settings = ServiceSettings(data_dir=Path("data"))
+    assert settings.database("payments") == "sqlite+aiosqlite:///data/payments.db"
+    assert (settings.inbound_context, OrdersSettings().inbound_context) == ("continue", "link")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("DATABASE_URL", "canary", "not a database URL"),
+        ("DATABASE_URL", "sqlite:///canary.db", "not asynchronous"),
+        ("INVENTORY_URL", "canary", "valid URL"),
+        ("CLEARSPAN_INBOUND_CONTEXT", "canary", "'link', 'continue' or 'ignore'"),
+    ],
+)
+def test_bad_value(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str) -> None:
+    """A bad value is refused with the variable's name and never echoed, since it may hold a password."""
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ValidationError, match=message) as caught:
+        OrdersSettings()
+    assert variable in str(caught.value)
+    assert "canary" not in str(caught.value)
