@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +18,18 @@ BUSY_TIMEOUT_S = 5.0
 """How long a SQLite writer waits for another one, and any request for a free connection."""
 
 _READ_ONLY = "read_only"
+_RETRY_S = 0.01
+_alembic = threading.Lock()
+"""Alembic keeps the migration at work in module globals: one at a time in a process, whatever its event loops."""
 
 
 def create_engine(url: str) -> AsyncEngine:
     """Make the engine of a database, its folder too if it is a SQLite file.
 
-    SQLite is set up for a server: a write-ahead log, so that readers and the writer do not wait for each other, and
-    `BEGIN IMMEDIATE`, since a transaction that reads first and then writes fails at once, whatever the busy timeout
-    (SQLITE_BUSY_SNAPSHOT). What only reads goes through `for_reading`. https://docs.sqlalchemy.org/en/21/dialects/sqlite.html#pysqlite-serializable
+    SQLite is set up for a server: `migrate` gives the file a write-ahead log, so that readers and the writer do not
+    wait for each other, and writers `BEGIN IMMEDIATE`, since a transaction that reads first and then writes fails at
+    once, whatever the busy timeout (SQLITE_BUSY_SNAPSHOT). What only reads goes through `for_reading`.
+    https://docs.sqlalchemy.org/en/21/dialects/sqlite.html#pysqlite-serializable
     """
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
@@ -35,7 +42,6 @@ def create_engine(url: str) -> AsyncEngine:
     def on_connect(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own class
         connection.isolation_level = None  # the driver would begin by itself, and late
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=NORMAL")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.close()
@@ -64,14 +70,48 @@ async def migrate(engine: AsyncEngine, service_name: str, migrations: Path) -> N
         migrations: Folder of the service's Alembic migrations.
     """
     with suppress_instrumentation():
-        async with engine.begin() as connection:
-            await connection.run_sync(_upgrade, service_name, migrations)
+        if engine.dialect.name == "sqlite":
+            await _write_ahead(engine)
+        while not _alembic.acquire(blocking=False):  # noqa: ASYNC110 - an asyncio.Event belongs to one loop
+            await asyncio.sleep(_RETRY_S)
+        try:
+            async with engine.begin() as connection:
+                await connection.run_sync(_upgrade, service_name, migrations)
+        finally:
+            _alembic.release()
 
 
 async def check(engine: AsyncEngine) -> None:
     """Raise if the database cannot be used."""
     async with for_reading(engine).connect() as connection:
         await connection.execute(text("SELECT 1"))
+
+
+async def _write_ahead(engine: AsyncEngine) -> None:
+    """Switch a SQLite file to a write-ahead log, which it then keeps.
+
+    Two processes that switch a new file at once lock each other out, and SQLite's busy timeout does not help there. So
+    the one that is refused gives its locks back and asks again.
+    """
+    async with engine.connect() as connection:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        await driver.execute("PRAGMA busy_timeout=0")
+        try:
+            async with asyncio.timeout(BUSY_TIMEOUT_S):
+                while not await _switched(driver):  # noqa: ASYNC110 - the other one is another process
+                    await asyncio.sleep(_RETRY_S)
+        finally:
+            await driver.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000:.0f}")
+
+
+async def _switched(driver: Any) -> bool:  # noqa: ANN401 - the driver's own class
+    try:
+        await driver.execute("PRAGMA journal_mode=WAL")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:  # the low byte; the rest says what kind of busy
+            raise
+        return False
+    return True
 
 
 def _upgrade(connection: Connection, service_name: str, migrations: Path) -> None:

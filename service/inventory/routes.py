@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from observability.problems import problem_responses
 from service.inventory.inventory import Inventory, Reservation, StockItem
-from service.schema import OrderIdInPath, Sku, SkuInPath
+from service.schema import OrderIdInPath, Sku, SkuInPath, Whole
 
 router = APIRouter()
 
@@ -28,7 +28,7 @@ class ReservationRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     sku: Sku
-    quantity: int = Field(ge=1, le=1000)
+    quantity: Whole = Field(ge=1, le=1000)
 
 
 @router.get("/")

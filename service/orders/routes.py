@@ -13,7 +13,7 @@ from service.errors import ShopError
 from service.orders.clients import HttpExternal
 from service.orders.orders import Order, OrderRequest, Orders
 from service.orders.telemetry import OrderMetrics
-from service.schema import CardNumber, OrderId, OrderIdInPath, Sku
+from service.schema import CardNumber, OrderId, OrderIdInPath, Sku, Whole
 from service.telemetry import ORDER_ID
 
 TEST_CARD = "4242424242424242"
@@ -47,7 +47,7 @@ class NewOrder(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     sku: Sku
-    quantity: int = Field(ge=1, le=1000)
+    quantity: Whole = Field(ge=1, le=1000)
     card: CardNumber = TEST_CARD
 
 

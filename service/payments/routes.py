@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from observability.problems import problem_responses
 from service.payments.payments import Payment, Payments
-from service.schema import CardNumber, Currency, OrderIdInPath
+from service.schema import CardNumber, Currency, OrderIdInPath, Whole
 
 router = APIRouter()
 
@@ -27,7 +27,7 @@ class PaymentRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    amount: int = Field(ge=1, le=10**12)
+    amount: Whole = Field(ge=1, le=10**12)
     currency: Currency
     card: CardNumber
 

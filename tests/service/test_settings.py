@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from sqlalchemy import make_url
 
 from service.settings import OrdersSettings, ServiceSettings
 
@@ -33,3 +34,16 @@ def test_bad_value(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, m
         OrdersSettings()
     assert variable in str(caught.value)
     assert "canary" not in str(caught.value)
+
+
+def test_odd_folder() -> None:
+    """A folder's name is a name, whatever characters it has."""
+    url = ServiceSettings(data_dir=Path("/a?b=c#d%41 e")).database("orders")
+    assert make_url(url).database == "/a?b=c#d%41 e/orders.db"
+
+
+def test_frozen() -> None:
+    """Settings do not change."""
+    settings = ServiceSettings()
+    with pytest.raises(ValidationError):
+        settings.data_dir = Path("elsewhere")

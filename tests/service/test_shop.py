@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.payments.payments import DECLINED_CARD
+from service.telemetry import ORDER_AMOUNT, ORDERS, OUTCOME
 from tests.service.conftest import Shop
 
 pytestmark = pytest.mark.anyio
@@ -65,6 +66,35 @@ trace 1
         inventory CLIENT DELETE inventory.db
         inventory CLIENT UPDATE inventory.db"""
     )
+
+
+async def test_out_of_stock(shop: Shop) -> None:
+    """Goods that are not there end the order before any money moves, and that is no error span."""
+    response = await shop.orders.post("/orders", json={"sku": "kettle", "quantity": 4})
+    assert response.status_code == 409
+    assert (
+        _tree(shop)
+        == """\
+trace 1
+  orders SERVER POST /orders http.response.status_code=409
+    · WARN order refused
+    orders CLIENT PUT http.response.status_code=409 error.type=409
+      inventory SERVER PUT /reservations/{order_id} http.response.status_code=409
+        inventory CLIENT SELECT inventory.db
+        inventory CLIENT SELECT inventory.db
+        inventory CLIENT UPDATE inventory.db"""
+    )
+
+
+async def test_metrics(shop: Shop) -> None:
+    """Orders are counted by what became of them, and their amounts by what was placed."""
+    await shop.orders.post("/orders", json={"sku": "mug", "quantity": 2})
+    await shop.orders.post("/orders", json={"sku": "mug", "quantity": 1, "card": DECLINED_CARD})
+    metrics = shop.recorder.metrics("orders")
+    counted = {point.attributes[OUTCOME]: point.value for point in metrics[ORDERS.name]}
+    assert counted == {"placed": 1, "PaymentDeclined": 1}
+    (amounts,) = metrics[ORDER_AMOUNT.name]
+    assert (amounts.count, amounts.sum) == (1, 2500)
 
 
 async def test_public_edge(shop: Shop) -> None:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+
 import httpx
 import pytest
 
 from observability.testing import Recorder
-from service.errors import DependencyError, DependencyFailed, DependencySlow
-from service.orders.clients import HttpExternal, HttpInventory, create_client
+from service.errors import (
+    Conflict,
+    DependencyError,
+    DependencyFailed,
+    DependencySlow,
+    NotFound,
+    OutOfStock,
+    PaymentDeclined,
+    ShopError,
+)
+from service.orders import clients
+from service.orders.clients import HttpExternal, HttpInventory, HttpPayments, create_client
+from service.orders.orders import Reserved
 
 pytestmark = pytest.mark.anyio
 
@@ -69,3 +83,60 @@ async def test_inventory_nonsense(recorder: Recorder, answer: object) -> None:
     async with create_client("http://inventory", recorder.telemetry("orders"), transport) as client:
         with pytest.raises(DependencyFailed):
             await HttpInventory(client).reserve("1", "mug", 1)
+
+
+async def test_reserve(recorder: Recorder) -> None:
+    """A reservation is asked for by the order's id and tells what it costs."""
+    requests: list[tuple[str, str, bytes]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        requests.append((request.method, request.url.path, request.content))
+        return httpx.Response(200, json={"amount": 5, "currency": "EUR", "more": 1})
+
+    async with create_client("http://inventory", recorder.telemetry("orders"), httpx.MockTransport(answer)) as client:
+        assert await HttpInventory(client).reserve("order-1", "mug", 2) == Reserved(5, "EUR")
+    assert requests == [("PUT", "/reservations/order-1", b'{"sku":"mug","quantity":2}')]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(404, NotFound), (409, OutOfStock), (422, DependencyFailed), (500, DependencyFailed)]
+)
+async def test_inventory_statuses(recorder: Recorder, status: int, kind: type[ShopError]) -> None:
+    """Inventory's statuses are the shop's errors; one that is not agreed on is its failure."""
+    transport = httpx.MockTransport(lambda _: httpx.Response(status, json={}))
+    async with create_client("http://inventory", recorder.telemetry("orders"), transport) as client:
+        with pytest.raises(kind):
+            await HttpInventory(client).reserve("1", "mug", 1)
+
+
+@pytest.mark.parametrize(("status", "kind"), [(402, PaymentDeclined), (409, Conflict), (500, DependencyFailed)])
+async def test_payment_statuses(recorder: Recorder, status: int, kind: type[ShopError]) -> None:
+    """The statuses of payments are the shop's errors."""
+    transport = httpx.MockTransport(lambda _: httpx.Response(status, json={}))
+    async with create_client("http://payments", recorder.telemetry("orders"), transport) as client:
+        with pytest.raises(kind):
+            await HttpPayments(client).charge("1", 5, "EUR", "4242424242424242")
+
+
+@pytest.mark.parametrize("content", [b'{"a": 1}', b"[]", b"0", b"null", b'"\\ud800"', b'"\xc3\xa9"'])
+async def test_external_json(recorder: Recorder, content: bytes) -> None:
+    """Any JSON of the external service is passed on with the same meaning."""
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=content))
+    async with create_client("", recorder.telemetry("orders"), transport) as client:
+        answer = await HttpExternal(client, "http://external/").fetch()
+    assert httpx.Response(200, content=answer).json() == httpx.Response(200, content=content).json()
+
+
+async def test_external_drips(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that never stops coming, each piece in time, is given up as a whole."""
+    monkeypatch.setattr(clients, "TOTAL_TIMEOUT_S", 0.05)
+
+    async def drip() -> AsyncIterator[bytes]:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.001)
+
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=drip()))
+    async with create_client("", recorder.telemetry("orders"), transport) as client:
+        with pytest.raises(DependencySlow):
+            await HttpExternal(client, "http://external/").fetch()
