@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -67,6 +68,8 @@ def serve(
             _fail(f"no service is named {name!r}; pyproject.toml knows {', '.join(services)}")
         application = load_factory(services[name])()
         serve_app(application, host=host, port=port or services[name].port, drain_delay_s=drain_delay)
+        # The process ends here, and the last collection, over queues full of unsent telemetry, would take a second.
+        gc.freeze()
     except (LauncherError, ServerError, TelemetryError) as error:
         _fail(error)
 

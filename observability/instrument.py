@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -25,6 +26,8 @@ from observability.problems import install_problem_handlers
 from observability.providers import Telemetry
 from observability.requests import RequestLog
 from observability.runtime import observe_runtime
+
+logger = logging.getLogger(__name__)
 
 BUSINESS_ANSWERS = frozenset({402, 404, 409})
 """Statuses that a dependency answers by its contract: no error of the call, whose span ends with status OK."""
@@ -136,7 +139,8 @@ def _wrap_lifespan(app: FastAPI, telemetry: Telemetry, health: Health) -> None:
                 health.drain()
         finally:
             # Last, so that what the application says while it stops is exported; in a thread, since it blocks.
-            await run_in_threadpool(telemetry.close)
+            if not await run_in_threadpool(telemetry.close):
+                logger.warning("not all telemetry could be sent in time; what was left is lost")
 
     app.router.lifespan_context = lifespan  # type: ignore[assignment]  # Starlette types state as None or a mapping
 

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -120,6 +119,8 @@ async def launch(pyproject: Path, *, base_port: int, data_dir: Path) -> int:
     launcher = _Launcher(console, width=max(len(service.name) for service in services))
     urls = {service.name: f"http://127.0.0.1:{service.port + offset}" for service in services}
     environment = _environment(urls, f"http://127.0.0.1:{otlp}", data_dir, pretty=console.is_terminal)
+    # Even if no collector answers any more, each service ends by itself within its share of the time.
+    environment.setdefault("CLEARSPAN_CLOSE_TIMEOUT", f"{STOP_TIMEOUT_S / 2 / (len(services) + 1):.2f}")
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -139,7 +140,7 @@ async def launch(pyproject: Path, *, base_port: int, data_dir: Path) -> int:
         await asyncio.wait({started, asked}, return_when=asyncio.FIRST_COMPLETED)
         if started.done():
             started.result()
-            console.print(_table(urls, f"http://127.0.0.1:{page}"))
+            _print_urls(console, urls, f"http://127.0.0.1:{page}")
             deaths = asyncio.create_task(launcher.wait_for_deaths())
             await asyncio.wait({asked, deaths}, return_when=asyncio.FIRST_COMPLETED)
             deaths.cancel()
@@ -288,15 +289,16 @@ def _environment(urls: dict[str, str], otlp_url: str, data_dir: Path, *, pretty:
     return {**defaults, **os.environ, **fixed}
 
 
-def _table(urls: dict[str, str], page: str) -> Table:
+def _print_urls(console: Console, urls: dict[str, str], page: str) -> None:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, url in urls.items():
         table.add_row(name, url)
     table.add_row("traces", page, style="bold")
-    first = next(iter(urls.values()))
+    console.print(table)
+    # Not in the table, which would cut it at the terminal's width: it is there to be copied.
     order = '{"sku":"mug","quantity":2}'
-    table.add_row("try", Text(f"curl {first}/orders -H 'content-type: application/json' -d '{order}'", no_wrap=True))
-    return table
+    first = next(iter(urls.values()))
+    console.out(f"\ncurl {first}/orders -H 'content-type: application/json' -d '{order}'\n", highlight=False)
 
 
 async def _answers(url: str) -> bool:

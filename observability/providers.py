@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
+import math
 import os
 import threading
 import time
@@ -43,6 +44,8 @@ from observability.logs import configure_logging
 from observability.scrub import scrub_attributes, scrub_text
 from observability.telemetry import SCRUBBED
 
+CLOSE_TIMEOUT_S = 5.0
+
 _STABLE_CONVENTIONS = ("http", "database")
 
 _Exporter = TypeVar("_Exporter")
@@ -68,11 +71,16 @@ class Telemetry:
     """
 
     def __init__(
-        self, tracer_provider: TracerProvider, meter_provider: MeterProvider, logger_provider: LoggerProvider
+        self,
+        tracer_provider: TracerProvider,
+        meter_provider: MeterProvider,
+        logger_provider: LoggerProvider,
+        close_timeout_s: float = CLOSE_TIMEOUT_S,
     ) -> None:
         self.tracer_provider = tracer_provider
         self.meter_provider = meter_provider
         self.logger_provider = logger_provider
+        self._close_timeout_s = close_timeout_s
         self._closing = threading.Lock()
         self._closed: bool | None = None
 
@@ -87,7 +95,8 @@ class Telemetry:
 
         Defaults are the specification's, except that OTLP goes over http/protobuf (the Python SDK defaults to gRPC),
         that the HTTP and database semantic conventions are the stable ones, and that the SDK reports on itself.
-        The root logger is configured too (`CLEARSPAN_LOG_FORMAT` json or pretty, `CLEARSPAN_LOG_LEVEL`).
+        The root logger is configured too (`CLEARSPAN_LOG_FORMAT` json or pretty, `CLEARSPAN_LOG_LEVEL`), and
+        `CLEARSPAN_CLOSE_TIMEOUT` bounds `close`, in seconds.
         See https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/.
 
         Args:
@@ -100,6 +109,7 @@ class Telemetry:
         _choose_stable_conventions()
         os.environ.setdefault("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
         resource = _resource(service_name)
+        close_timeout_s = _seconds("CLEARSPAN_CLOSE_TIMEOUT", CLOSE_TIMEOUT_S)
         readers = [PeriodicExportingMetricReader(exporter) for exporter in _exporters("metrics", _METRIC_EXPORTERS)]
         meter_provider = MeterProvider(metric_readers=readers, resource=resource, shutdown_on_exit=False)
         tracer_provider = TracerProvider(resource=resource, shutdown_on_exit=False, meter_provider=meter_provider)
@@ -115,7 +125,7 @@ class Telemetry:
         trace.set_tracer_provider(tracer_provider)
         metrics.set_meter_provider(meter_provider)
         _logs.set_logger_provider(logger_provider)
-        telemetry = cls(tracer_provider, meter_provider, logger_provider)
+        telemetry = cls(tracer_provider, meter_provider, logger_provider, close_timeout_s)
         configure_logging(
             telemetry.service_name,
             logger_provider,
@@ -180,18 +190,19 @@ class Telemetry:
             ],
         )
 
-    def close(self, timeout_s: float = 5.0) -> bool:
+    def close(self, timeout_s: float | None = None) -> bool:
         """Flush and shut down all three signals; blocks at most `timeout_s`. Closing again does nothing.
 
         The SDK's own shutdown waits up to 30 s a signal for an exporter that retries (opentelemetry-python#4638);
         here the three run side by side and are left behind, as daemon threads, when the time is over.
 
         Args:
-            timeout_s: Bound for all three signals together, in seconds.
+            timeout_s: Bound for all three signals together, in seconds; by default the one it was made with, 5.
 
         Returns:
             Whether all three were done in time.
         """
+        timeout_s = timeout_s if timeout_s is not None else self._close_timeout_s
         with self._closing:
             if self._closed is None:
                 self._closed = _all_within(
@@ -340,6 +351,16 @@ def _choice(variable: str, *allowed: _Word) -> _Word | None:
         if value == word:
             return word
     raise TelemetryError(f"{variable}={value!r} is not supported: use {', '.join(allowed)}")
+
+
+def _seconds(variable: str, default: float) -> float:
+    try:
+        seconds = float(os.environ.get(variable) or default)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise TelemetryError(f"{variable}={os.environ[variable]!r} is not supported: use a number of seconds")
+    return seconds
 
 
 def _otlp_over_http(signal: str) -> bool:

@@ -8,7 +8,10 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
+import psutil
 import pytest
 
 from observability.launcher import LauncherError, Service, load_factory, read_services
@@ -31,7 +34,7 @@ def _up(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "observability.cli", "up", *arguments],
         cwd=folder,
-        env={**os.environ, "NO_COLOR": "1", "COLUMNS": "200"},
+        env={**os.environ, "NO_COLOR": "1", "COLUMNS": "60"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -73,6 +76,27 @@ def test_up(tmp_path: Path, number: signal.Signals) -> None:
     assert f"http://127.0.0.1:{base - 8000 + 16686}" in output
     assert "first  │ {" in output or "first │ {" in output
     assert process.returncode == 0
+
+
+def test_viewer_killed(tmp_path: Path) -> None:
+    """Without the viewer the services go on, and stop by themselves though their telemetry finds nobody."""
+    base = _project(tmp_path)
+    process = _up(tmp_path, "--port", str(base))
+    assert process.stdout is not None
+    output = ""
+    for line in process.stdout:
+        output += line
+        if "curl" in line:
+            (viewer,) = (child for child in psutil.Process(process.pid).children() if "viewer" in child.cmdline())
+            viewer.kill()
+        if "viewer ended with exit code -9" in line:
+            break
+    with pytest.raises(HTTPError, match="404"):
+        urlopen(f"http://127.0.0.1:{base}/nothing-here", timeout=5)
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=20)
+    assert "was killed" not in rest
+    assert process.returncode == 1
 
 
 def test_service_that_does_not_start(tmp_path: Path) -> None:

@@ -105,6 +105,9 @@ print(json.dumps({key: attributes[key] for key in ("service.name", "service.inst
         ("OTEL_TRACES_EXPORTER", "zipkin"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
         ("CLEARSPAN_LOG_FORMAT", "xml"),
+        ("CLEARSPAN_CLOSE_TIMEOUT", "soon"),
+        ("CLEARSPAN_CLOSE_TIMEOUT", "-1"),
+        ("CLEARSPAN_CLOSE_TIMEOUT", "inf"),
     ],
 )
 def test_unsupported_value(variable: str, value: str) -> None:
@@ -145,10 +148,10 @@ telemetry.meter_provider.get_meter("m").create_counter("c").add(1)
 with telemetry.tracer_provider.get_tracer("t").start_as_current_span("work"):
     logging.getLogger("app").info("working")
 started = time.monotonic()
-print(telemetry.close(0.5), time.monotonic() - started < 2.0, telemetry.close(0.5))
+print(telemetry.close(), time.monotonic() - started < 3.0, telemetry.close())
 """
     endpoint = f"http://127.0.0.1:{collector.getsockname()[1]}"
-    result = _in_new_process(code, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
+    result = _in_new_process(code, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, CLEARSPAN_CLOSE_TIMEOUT="0.5")
     assert (result.stdout.splitlines()[-1], result.returncode) == ("False True False", 0)
 
 

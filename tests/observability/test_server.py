@@ -44,14 +44,14 @@ serve(app, host="127.0.0.1", port=int(sys.argv[1]), drain_delay_s=float(sys.argv
 
 
 @contextlib.contextmanager
-def _serving(drain_delay_s: float = 0.0) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+def _serving(drain_delay_s: float = 0.0, **environment: str) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     silent = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
     process = subprocess.Popen(
         [sys.executable, "-c", APP, str(port), str(drain_delay_s)],
-        env={**os.environ, **silent},
+        env={**os.environ, **silent, **environment},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -148,3 +148,20 @@ except ServerError as error:
             [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
         ).stdout
     assert out == f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another with --port\n"
+
+
+def test_hanging_collector() -> None:
+    """A collector that takes connections and never answers delays the end by the bound only, and the loss is told."""
+    with socket.create_server(("127.0.0.1", 0)) as collector:
+        endpoint = f"http://127.0.0.1:{collector.getsockname()[1]}"
+        told = {
+            "OTEL_TRACES_EXPORTER": "otlp",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+            "CLEARSPAN_CLOSE_TIMEOUT": "0.3",
+        }
+        with _serving(**told) as (process, client):
+            client.get("/nowhere")
+            process.send_signal(signal.SIGTERM)
+            output, _ = process.communicate(timeout=10)
+    assert "not all telemetry could be sent in time" in output
+    assert process.returncode == 0
