@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from observability.launcher import LauncherError, Service, load_factory, read_services
+from tests.ports import free_base_port
 
 APP = """
 from fastapi import FastAPI
@@ -47,16 +48,7 @@ def _project(folder: Path, factory: str = "create_app") -> int:
     (folder / "pyproject.toml").write_text(
         f'[tool.clearspan.services]\nfirst = {{ app = "shop:{factory}", port = 8000 }}\n'
     )
-    for base in range(20_000, 40_000, 37):
-        ports = [base, base - 8000 + 16686, base - 8000 + 4318]
-        try:
-            for port in ports:
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        return base
-    raise AssertionError("no free ports")
+    return free_base_port()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
