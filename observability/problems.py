@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from opentelemetry import trace
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -67,6 +68,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     """Render HTTP errors, invalid requests and unhandled exceptions of an application as problems."""
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(ClientDisconnect, _hung_up)
     app.add_exception_handler(Exception, _unhandled)
 
 
@@ -84,6 +86,11 @@ async def _invalid_request(_request: Request, error: Exception) -> Response:
     # RFC 9457's own example names the members `errors`, `detail` and `pointer`. The rejected input is not echoed.
     errors = [{"detail": str(item["msg"]), "pointer": _pointer(item["loc"])} for item in error.errors()]
     return problem(422, "Invalid request", "The request does not have the form that is asked for.", errors=errors)
+
+
+async def _hung_up(_request: Request, _error: Exception) -> Response:
+    # Nobody reads it, but the span and the request's line shall not tell of a fault of ours.
+    return problem(400, "Bad Request", "The request's body did not arrive whole.")
 
 
 async def _unhandled(_request: Request, _error: Exception) -> Response:

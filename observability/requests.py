@@ -18,6 +18,8 @@ from observability.telemetry import CLIENT_DISCONNECTED
 
 logger = logging.getLogger(__name__)
 
+_BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
+
 _current: ContextVar[Scope | None] = ContextVar("clearspan.request", default=None)
 
 
@@ -40,7 +42,7 @@ class RequestLog:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = _Exchange(receive, send)
+        exchange = _Exchange(scope, receive, send)
         token = _current.set(scope)
         try:
             await self.app(scope, exchange.receive, exchange.send)
@@ -62,11 +64,11 @@ class RequestLog:
 class _Exchange:
     """One request and its response as they pass by."""
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
         self._started = time.perf_counter()
-        self._body_read = False
+        self._body_read = not any(name in _BODY_HEADERS for name, _ in scope["headers"])
         self._complete = False
         self.status: int | None = None
         self.disconnected = False
@@ -92,16 +94,17 @@ class _Exchange:
     async def _look_for_hang_up(self) -> None:
         """Ask the server, without waiting, whether the client is still there.
 
-        Once the request's body is read the next message can only be a disconnect. The server tells of it when it is
-        asked, so a handler that never asks would be logged as if its answer had been read.
+        Once the request's body is read, or where there is none, only a disconnect can come, after a last empty message.
+        The server tells of it when it is asked, so a handler that never asks would be logged as if its answer had been
+        read.
         """
         try:
             async with asyncio.timeout(0):
-                message = await self._receive()
+                while (await self._receive())["type"] != "http.disconnect":
+                    pass
         except TimeoutError:
             return
-        if message["type"] == "http.disconnect":
-            self._hung_up()
+        self._hung_up()
 
     def _hung_up(self) -> None:
         if not self._complete:

@@ -17,6 +17,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from observability.connection import BoundedConnection
 from observability.health import Health
 
 
@@ -48,6 +49,7 @@ def serve(
     listener = _listen(host, port)
     config = uvicorn.Config(
         app,
+        http=BoundedConnection,
         log_config=None,  # records go where `configure_logging` sends them
         access_log=False,  # each request has its own line, with its trace
         server_header=False,
