@@ -114,7 +114,7 @@ async def launch(pyproject: Path, *, base_port: int, data_dir: Path) -> int:
     services = read_services(pyproject)
     offset = base_port - BASE_PORT
     page, otlp = PAGE_PORT + offset, OTLP_PORT + offset
-    _check_ports([*(service.port + offset for service in services), page, otlp])
+    _check_ports([*(service.port + offset for service in services), page, otlp], base_port)
     console = Console(highlight=False, soft_wrap=True)
     launcher = _Launcher(console, width=max(len(service.name) for service in services))
     urls = {service.name: f"http://127.0.0.1:{service.port + offset}" for service in services}
@@ -257,7 +257,7 @@ class _Launcher:
             self._console.out(line, highlight=False)
 
 
-def _check_ports(ports: Sequence[int]) -> None:
+def _check_ports(ports: Sequence[int], base_port: int) -> None:
     for port in ports:
         if not 0 < port < 2**16:
             raise LauncherError(f"port {port} does not exist; choose a --port nearer to {BASE_PORT}")
@@ -266,9 +266,10 @@ def _check_ports(ports: Sequence[int]) -> None:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
+                other = base_port + 1000
                 raise LauncherError(
                     f"port {port} is taken (is another one running?); move all ports: "
-                    "clearspan up --port 9000, or make run PORT=9000"
+                    f"clearspan up --port {other}, or make run PORT={other}"
                 ) from None
 
 

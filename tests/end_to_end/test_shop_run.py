@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import sqlite3
+import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing
@@ -13,7 +16,8 @@ import httpx
 import pytest
 
 from observability import tree
-from tests.end_to_end.conftest import RunningShop
+from observability.launcher import BASE_PORT, PAGE_PORT
+from tests.end_to_end.conftest import ROOT, RunningShop
 
 pytestmark = pytest.mark.anyio
 
@@ -117,6 +121,22 @@ trace 1
     orders CLIENT INSERT orders.db""".replace("ORDER", answer.json()["id"])
     )
     assert shop.stop() == 0
+
+
+async def test_tour(start_shop: StartShop) -> None:
+    """The README's curl lines do what it says of them, in its order."""
+    shop = start_shop()
+    lines = re.findall(r"curl (?:[^\n`\\]|\\\n)+", (ROOT / "README.md").read_text())
+    answers = []
+    for line in lines:
+        moved = line.replace(":8000", f":{shop.base}").replace(":16686", f":{shop.base - BASE_PORT + PAGE_PORT}")
+        process = await asyncio.create_subprocess_shell(f"{moved} --silent --max-time 10", stdout=subprocess.PIPE)
+        answers.append(json.loads((await process.communicate())[0]))
+    placed, traces, declined = answers
+    assert (placed["sku"], placed["quantity"], placed["amount"]) == ("mug", 2, 2500)
+    assert "data" in traces
+    assert (declined["status"], declined["title"]) == (402, "Payment declined")
+    assert re.fullmatch("[0-9a-f]{32}", declined["trace_id"])
 
 
 async def test_no_span_is_lost(start_shop: StartShop) -> None:
