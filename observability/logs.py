@@ -36,6 +36,8 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
+_REQUEST_ATTRIBUTES = ("http.", "url.")
+
 _COLOURS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
 
 
@@ -76,6 +78,7 @@ def configure_logging(
     root.addHandler(export)
     root.setLevel(level)
     logging.getLogger("alembic").setLevel(logging.WARNING)  # says at each start that there is nothing to do
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # `observability.server` tells of start and stop
     # An httpx line for each call repeats what the client span says, with the URL unscrubbed in its arguments.
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
@@ -107,7 +110,10 @@ class JsonFormatter(logging.Formatter):
 
 
 class PrettyFormatter(logging.Formatter):
-    """A line for people: time, level, message, extras in grey, the trace's id; stacks indented below it."""
+    """A line for people: time, level, message, extras in grey, the trace's id; stacks indented below it.
+
+    What the semantic conventions name of the request is left out: the request's own line says it in its message.
+    """
 
     def __init__(self, service_name: str, *, colour: bool) -> None:
         super().__init__()
@@ -119,7 +125,11 @@ class PrettyFormatter(logging.Formatter):
         clock = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
         level = self._paint(f"{record.levelname:<7}", _COLOURS.get(record.levelname, "0"))
         parts = [self._paint(clock, "2"), level, escape(scrub_text(record.getMessage())[0])]
-        extras = " ".join(f"{escape(key)}={escape(str(value))}" for key, value in _extras(record).items())
+        extras = " ".join(
+            f"{escape(key)}={escape(str(value))}"
+            for key, value in _extras(record).items()
+            if not key.startswith(_REQUEST_ATTRIBUTES)
+        )
         context = trace.get_current_span().get_span_context()
         if context.is_valid:
             extras = f"{extras} trace_id={trace.format_trace_id(context.trace_id)}".lstrip()

@@ -8,6 +8,7 @@ which flushes the telemetry; exit code 0. uvicorn by itself stops accepting at o
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Generator
@@ -19,6 +20,8 @@ from fastapi import FastAPI
 
 from observability.connection import BoundedConnection
 from observability.health import Health
+
+logger = logging.getLogger(__name__)
 
 
 class ServerError(Exception):
@@ -70,6 +73,14 @@ class _Server(uvicorn.Server):
         self._health = health
         self._drain_delay_s = drain_delay_s
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start as uvicorn does, and say where."""
+        await super().startup(sockets)
+        if self.started:
+            for listener in sockets or ():
+                host, port, *_ = listener.getsockname()
+                logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         """Handle signals in the event loop; uvicorn would raise them again at the end and spoil the exit code."""
@@ -90,6 +101,7 @@ class _Server(uvicorn.Server):
             self.force_exit = True
             return
         self._health.drain()
+        logger.info("stopping: not ready any more, requests in flight end")
         asyncio.get_running_loop().call_later(self._drain_delay_s, self._stop)
 
     def _stop(self) -> None:

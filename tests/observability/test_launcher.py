@@ -53,20 +53,22 @@ def _project(folder: Path, factory: str = "create_app") -> int:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_up(tmp_path: Path, number: signal.Signals) -> None:
-    """Everything starts, a table says where it is, logs have their service's name, and a signal stops it cleanly."""
+    """Everything starts, a table says where it is, then logs have their service's name, and a signal stops it."""
     base = _project(tmp_path)
     process = _up(tmp_path, "--port", str(base))
     assert process.stdout is not None
-    seen = []
+    lines = []
     for line in process.stdout:
-        seen.append(line)
-        if f"curl http://127.0.0.1:{base}/orders" in line:
+        lines.append(line)
+        if "listening on" in line:
             break
     process.send_signal(number)
     rest, _ = process.communicate(timeout=20)
-    output = "".join(seen) + rest
-    assert f"http://127.0.0.1:{base - 8000 + 16686}" in output
-    assert "first  │ {" in output or "first │ {" in output
+    assert lines[0].split() == ["first", f"http://127.0.0.1:{base}"]
+    assert lines[1].split() == ["traces", f"http://127.0.0.1:{base - 8000 + 16686}"]
+    assert f"curl http://127.0.0.1:{base}/orders" in "".join(lines)
+    assert lines[-1].startswith("first │ {")
+    assert "stopping" in rest
     assert process.returncode == 0
 
 

@@ -88,6 +88,12 @@ def test_any_text_is_one_line(text: str) -> None:
     assert len(PrettyFormatter("s", colour=False).format(_record(text)).encode().splitlines()) == 1
 
 
+def test_pretty_is_short() -> None:
+    """The pretty form shows the program's own extras, and not what the request's line says already."""
+    record = _record("GET / 200", sku="mug", **{"http.request.method": "GET", "url.path": "/"})
+    assert PrettyFormatter("s", colour=False).format(record).endswith("GET / 200 sku=mug")
+
+
 def test_stack_is_indented() -> None:
     """A stack in the pretty form stands indented below its line, so that its text cannot pass for a record."""
     try:
