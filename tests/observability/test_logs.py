@@ -120,7 +120,7 @@ def test_secrets(formatter: logging.Formatter) -> None:
 
 def test_both_sinks(root: logging.Logger) -> None:
     """A record goes to the stream and, the same, to OpenTelemetry."""
-    stream, exporter = io.StringIO(), InMemoryLogRecordExporter()
+    stream, exporter = io.StringIO(), InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]  # the SDK has no annotation
     provider = LoggerProvider(shutdown_on_exit=False)
     provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
     configure_logging("orders", provider, stream=stream)
@@ -135,7 +135,7 @@ def test_both_sinks(root: logging.Logger) -> None:
 @pytest.mark.usefixtures("root")
 def test_pipeline_is_not_exported() -> None:
     """What the exporters log about themselves is never exported, else each failure would cause the next."""
-    stream, exporter = io.StringIO(), InMemoryLogRecordExporter()
+    stream, exporter = io.StringIO(), InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]  # the SDK has no annotation
     provider = LoggerProvider(shutdown_on_exit=False)
     provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
     configure_logging("orders", provider, stream=stream)
@@ -148,7 +148,7 @@ def test_pipeline_is_not_exported() -> None:
 def test_complaints_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pipeline's complaints are shown once a minute, with the number of those held back."""
     now = [0.0]
-    monkeypatch.setattr(logs.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("observability.logs.time.monotonic", lambda: now[0])
     complaints = PipelineComplaints()
     shown = []
     for _ in range(130):

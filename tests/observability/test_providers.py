@@ -204,7 +204,7 @@ def test_export_over_grpc() -> None:
     received: set[str] = set()
 
     class Receiver(grpc.GenericRpcHandler):
-        def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:  # type: ignore[override]
+        def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
             def export(_request: bytes, _context: grpc.ServicerContext) -> bytes:
                 received.add(str(details.method).rpartition(".")[2])
                 return b""

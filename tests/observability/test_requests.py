@@ -24,7 +24,11 @@ pytestmark = pytest.mark.anyio
 
 
 def _line(recorder: Recorder) -> tuple[str, dict[str, Any]]:
-    (record,) = [one for one in recorder.logs if one.instrumentation_scope.name == "observability.requests"]
+    (record,) = [
+        one
+        for one in recorder.logs
+        if one.instrumentation_scope and one.instrumentation_scope.name == "observability.requests"
+    ]
     return str(record.log_record.severity_text), dict(record.log_record.attributes or {})
 
 
