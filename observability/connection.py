@@ -52,20 +52,20 @@ class BoundedConnection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse, and refuse a head that has grown too large."""
+        """Parse; wait for the rest of a head that did not come whole, and refuse one that has grown too large."""
         if self._refused:
             return
         super().data_received(data)
         if self._in_head:
+            self._wait_for_head()
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(431, f"At most {MAX_HEAD_BYTES} bytes are read as the head of a request.")
 
     def on_message_begin(self) -> None:
-        """Start to count, and to wait."""
+        """Start to count."""
         super().on_message_begin()
         self._head_bytes, self._in_head = 0, True
-        self._wait_for_head()
 
     def on_headers_complete(self) -> None:
         """Wait no longer."""
