@@ -1,5 +1,7 @@
 """Bounds on a connection, below the application: how large a request's head may be, and how long it may take.
 
+The head stands here for whatever of a message is no body: chunks' headers and trailers too.
+
 uvicorn bounds neither with its faster parser (httptools), and the application sees a request only when its head has
 come whole. So a header that never ends would fill the memory, and one that trickles in would hold its connection for
 good.
@@ -38,6 +40,8 @@ class BoundedConnection(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._head_bytes = 0
         self._in_head = False
+        self._in_message = False
+        self._got_body = False
         self._refused = False
         self._head_timer: asyncio.TimerHandle | None = None
 
@@ -55,17 +59,22 @@ class BoundedConnection(HttpToolsProtocol):
         """Parse; wait for the rest of a head that did not come whole, and refuse one that has grown too large."""
         if self._refused:
             return
+        self._got_body = False
         super().data_received(data)
         if self._in_head:
             self._wait_for_head()
+        if self._got_body:
+            self._head_bytes = 0
+        elif self._in_message:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
+                self.logger.warning("A request's head was too large.")
                 self._refuse(431, f"At most {MAX_HEAD_BYTES} bytes are read as the head of a request.")
 
     def on_message_begin(self) -> None:
         """Start to count."""
         super().on_message_begin()
-        self._head_bytes, self._in_head = 0, True
+        self._head_bytes, self._in_head, self._in_message = 0, True, True
 
     def on_headers_complete(self) -> None:
         """Wait no longer."""
@@ -73,16 +82,35 @@ class BoundedConnection(HttpToolsProtocol):
         self._stop_waiting()
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        """Note that the message goes on."""
+        self._got_body = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Count no longer."""
+        self._in_message = False
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Wait for the rest of a body that nobody read, as long as for a head."""
+        super().on_response_complete()
+        if self._in_message and not self._in_head:
+            self._wait_for_head()
+
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP; `msg` is uvicorn's."""
-        self._answer(400, msg)
+        """Answer what is no HTTP; `msg` is uvicorn's, which has logged it."""
+        self._refuse(400, msg)
 
     def _refuse(self, status: int, detail: str) -> None:
-        if self._answering():
-            self.transport.close()  # another answer cannot be put into the middle of this one
-        else:
-            self.logger.warning(detail)
+        self._refused = True
+        self._stop_waiting()
+        if not self._answering():
             self._answer(status, detail)
+        elif self.cycle.more_body:
+            self.transport.close()  # the handler may wait for a body that cannot come any more
+        else:
+            self.cycle.keep_alive = False  # no second answer into the middle of this one: the last on its connection
 
     def _answer(self, status: int, detail: str) -> None:
         phrase = HTTPStatus(status).phrase
@@ -91,8 +119,6 @@ class BoundedConnection(HttpToolsProtocol):
             f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/problem+json\r\n"
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         )
-        self._refused = True
-        self._stop_waiting()
         self.transport.write(head.encode() + body)
         self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.close)
@@ -115,6 +141,7 @@ class BoundedConnection(HttpToolsProtocol):
         if self._answering():
             self._wait_for_head()  # the head of a pipelined request, which is read on when its turn has come
         elif self._in_head:
+            self.logger.warning("A request's head was too late.")
             self._refuse(408, f"The head of a request has to arrive within {HEAD_TIMEOUT_S:g} s.")
         else:
             self.transport.close()

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 
 from observability.health import Health, HealthEndpoints
 from observability.inbound import InboundContext, InboundTrust, link_caller
-from observability.limits import RequestLimits
+from observability.limits import MAX_BODY_BYTES, RequestLimits
 from observability.problems import CancelledRequests, install_problem_handlers
 from observability.providers import Telemetry
 from observability.requests import RequestLog
@@ -43,7 +43,8 @@ def observe(
     """Make a FastAPI application observed. Call it once, after the application is made and before it serves.
 
     From then on each request has one server span, the stable HTTP server metrics and one log line; errors are RFC 9457
-    problems; `/livez`, `/readyz` and `/startupz` answer probes; and the telemetry is closed after the application's
+    problems; bodies and headers are bounded (FastAPI's `max_body_size`, of the application or a route, moves the bound
+    of 1 MiB); `/livez`, `/readyz` and `/startupz` answer probes; and the telemetry is closed after the application's
     own lifespan has ended.
 
     Args:
@@ -62,6 +63,8 @@ def observe(
         raise RuntimeError("this application is instrumented already: one observe() for each application")
     health = health if health is not None else Health()
     app.state.health = health
+    if app.max_body_size is None:
+        app.max_body_size = MAX_BODY_BYTES
     FastAPIInstrumentor.instrument_app(
         app,
         tracer_provider=telemetry.tracer_provider,
@@ -109,7 +112,7 @@ def _wrap_middleware_stack(app: FastAPI, health: Health, inbound_context: Inboun
         stack = build_instrumented()
         span = _server_span_middleware(stack)
         # Inside the server span, from the inside out:
-        span.app = RequestLimits(span.app)  # before anything reads the body
+        span.app = RequestLimits(span.app)  # around whatever reads the body
         span.app = CancelledRequests(span.app)  # around whatever is cut off
         span.app = RequestLog(span.app)  # around every answer, the limits' and the error handlers' too
         # Outside the server span, from the inside out:

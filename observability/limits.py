@@ -1,7 +1,7 @@
-"""Bounds on what a request may bring: the size and duration of its body, and the number and size of its headers.
+"""Bounds on what a request may bring: the number and size of its headers, the size of its body, and the body's time.
 
-uvicorn and Starlette set none beyond the HTTP parser's own. The body is counted as it arrives, since a chunked body
-declares no length and a declared length may lie.
+The size of the body is FastAPI's own `max_body_size`, of the application or of a route; the kit sets it where the
+application does not. uvicorn and Starlette bound the rest no further than the HTTP parser does.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from http import HTTPStatus
 
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,19 +22,21 @@ MAX_HEADER_BYTES = 16 * 1024
 
 
 class RequestLimits:
-    """ASGI middleware that answers beyond the bounds: 413 and 408 for a body, 431 for headers."""
+    """ASGI middleware that answers 431 for headers and 408 for a body beyond the bounds.
+
+    What Starlette answers in plain text to a body that nobody reads and that declares too great a length, becomes a
+    problem.
+    """
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        max_body_bytes: int = MAX_BODY_BYTES,
         body_timeout_s: float = BODY_TIMEOUT_S,
         max_headers: int = MAX_HEADERS,
         max_header_bytes: int = MAX_HEADER_BYTES,
     ) -> None:
         self.app = app
-        self._max_body_bytes = max_body_bytes
         self._body_timeout_s = body_timeout_s
         self._max_headers = max_headers
         self._max_header_bytes = max_header_bytes
@@ -48,63 +51,55 @@ class RequestLimits:
             or sum(len(name) + len(value) for name, value in headers) > self._max_header_bytes
         ):
             detail = f"At most {self._max_headers} headers and {self._max_header_bytes} bytes of them are accepted."
-            await problem(431, HTTPStatus(431).phrase, detail, headers={"connection": "close"})(scope, receive, send)
-            return
-        if self._declared_length(headers) > self._max_body_bytes:
-            await self._too_large().answer(scope, receive, send)
+            await _refuse(431, detail, scope, receive, send)
             return
         deadline = asyncio.get_running_loop().time() + self._body_timeout_s
-        received = 0
         complete = False
         answered = False
+        replaced = False
 
-        async def bounded_receive() -> Message:
-            nonlocal received, complete
+        async def timed_receive() -> Message:
+            nonlocal complete
             if complete:
                 return await receive()  # waits for the client to hang up, however long that takes
             try:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
             except TimeoutError:
-                raise self._too_slow() from None
-            received += len(message.get("body", b""))
+                raise _SlowBodyError(self._body_timeout_s) from None
             complete = not message.get("more_body", False)
-            if received > self._max_body_bytes:
-                raise self._too_large()
             return message
 
         async def watching_send(message: Message) -> None:
-            nonlocal answered
+            nonlocal answered, replaced
+            if message["type"] == "http.response.start" and _is_plain_413(message):
+                replaced = True
+                await _refuse(413, "The body is larger than what is accepted here.", scope, receive, send)
             answered = True
-            await send(message)
+            if not replaced:
+                await send(message)
 
         try:
-            await self.app(scope, bounded_receive, watching_send)
-        except _RefusedBodyError as refusal:
+            await self.app(scope, timed_receive, watching_send)
+        except _SlowBodyError as error:
             if answered:
                 raise
-            await refusal.answer(scope, receive, send)
-
-    def _too_large(self) -> _RefusedBodyError:
-        return _RefusedBodyError(413, f"At most {self._max_body_bytes} bytes are accepted as a request body.")
-
-    def _too_slow(self) -> _RefusedBodyError:
-        return _RefusedBodyError(408, f"A request body has to arrive within {self._body_timeout_s:g} s.")
-
-    @staticmethod
-    def _declared_length(headers: list[tuple[bytes, bytes]]) -> int:
-        for name, value in headers:
-            if name == b"content-length" and value.isdigit():
-                return int(value)
-        return 0
+            await _refuse(error.status_code, error.detail, scope, receive, send)
 
 
-class _RefusedBodyError(HTTPException):
+class _SlowBodyError(HTTPException):
     """Raised where the body is read: FastAPI hands an HTTPException through its body parsing as it is."""
 
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(status, detail, headers={"connection": "close"})
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(408, f"A body has to arrive within {timeout_s:g} s.", headers={"connection": "close"})
 
-    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        title = HTTPStatus(self.status_code).phrase
-        await problem(self.status_code, title, self.detail, headers=self.headers)(scope, receive, send)
+
+def _is_plain_413(message: Message) -> bool:
+    if message["status"] != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return False
+    return Headers(raw=message["headers"]).get("content-type", "").startswith("text/plain")
+
+
+async def _refuse(status: int, detail: str, scope: Scope, receive: Receive, send: Send) -> None:
+    answer = problem(status, HTTPStatus(status).phrase, detail, headers={"connection": "close"})
+    await answer(scope, receive, send)

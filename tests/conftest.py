@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("clearspan", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("clearspan")
 
 
 @pytest.fixture

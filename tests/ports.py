@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -11,7 +12,8 @@ from observability.launcher import BASE_PORT, OTLP_PORT, PAGE_PORT
 
 def free_base_port(services: Sequence[int] = (BASE_PORT,)) -> int:
     """A `--port` with which the services of these ports, the pages and the receiver all find theirs free."""
-    for base in range(20_000, 40_000, 37):
+    # Two test runs on one machine look in different places, since a port found free is not held until it is used.
+    for base in range(20_000 + os.getpid() % 500 * 37, 40_000, 37):
         with ExitStack() as held:
             try:
                 for port in (*services, PAGE_PORT, OTLP_PORT):

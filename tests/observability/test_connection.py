@@ -7,7 +7,8 @@ import json
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from starlette.types import ASGIApp
 
 from observability import connection
 from tests.serving import serving
@@ -101,6 +102,70 @@ async def test_large_head_in_pieces() -> None:
             answers = await reader.read()
         writer.close()
     assert answers.count(b"HTTP/1.1 200 OK") == 2
+
+
+async def _chunked(app: ASGIApp, rest: bytes) -> str:
+    """The status line for a chunked body that is followed by `rest`."""
+    async with serving(app) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /body HTTP/1.1\r\nhost: service\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n")
+        await writer.drain()
+        writer.write(rest)
+        async with asyncio.timeout(10):
+            answer = await reader.read()
+        writer.close()
+    return answer.partition(b"\r\n")[0].decode()
+
+
+async def test_endless_trailer() -> None:
+    """A trailer after the body that never ends ends the connection, and the handler that waits for it."""
+    app, ended = FastAPI(), asyncio.Event()
+
+    @app.post("/body")
+    async def body(request: Request) -> None:
+        try:
+            await request.body()
+        finally:
+            ended.set()
+
+    endless = b"0\r\nx-endless: " + b"a" * (connection.MAX_HEAD_BYTES + 256 * 1024)
+    assert await _chunked(app, endless) == ""
+    await asyncio.wait_for(ended.wait(), 10)
+
+
+async def test_body_after_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest of a body that nobody reads holds its connection no longer than a head would."""
+    monkeypatch.setattr(connection, "HEAD_TIMEOUT_S", 0.05)
+    async with serving(FastAPI()) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /nowhere HTTP/1.1\r\nhost: service\r\ncontent-length: 1000\r\n\r\n")
+        async with asyncio.timeout(10):
+            head = await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"x")
+            await reader.read()
+        writer.close()
+    assert head.startswith(b"HTTP/1.1 404 ")
+
+
+async def test_garbage_behind_a_request() -> None:
+    """What is no HTTP behind a request does not break the answer to it, which is the last on its connection."""
+    app, leave = FastAPI(), asyncio.Event()
+
+    @app.get("/slow")
+    async def slow() -> str:
+        await leave.wait()
+        return "done"
+
+    async with serving(app) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /slow HTTP/1.1\r\nhost: service\r\n\r\n\x00garbage\r\n\r\n")
+        await writer.drain()
+        asyncio.get_running_loop().call_later(0.02, leave.set)
+        async with asyncio.timeout(10):
+            answer = await reader.read()
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b'"done"')
 
 
 async def test_no_http() -> None:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from starlette.types import Message, Receive, Scope, Send
 
-from observability.limits import RequestLimits
+from observability import instrument
+from observability.instrument import observe
+from observability.limits import MAX_BODY_BYTES, RequestLimits
+from observability.testing import Recorder, client_for
 
 pytestmark = pytest.mark.anyio
 
 
-def _client() -> httpx.AsyncClient:
-    app = FastAPI()
+def _client(recorder: Recorder, **settings: Any) -> httpx.AsyncClient:
+    app, router = FastAPI(**settings), APIRouter()
 
     @app.post("/length")
     async def length(request: Request) -> int:
@@ -26,8 +31,13 @@ def _client() -> httpx.AsyncClient:
     async def parsed(body: list[int]) -> int:
         return len(body)
 
-    limits = RequestLimits(app, max_body_bytes=100, body_timeout_s=0.05, max_headers=10, max_header_bytes=1000)
-    return httpx.AsyncClient(transport=httpx.ASGITransport(limits), base_url="http://service")
+    @router.post("/upload", max_body_size=2 * MAX_BODY_BYTES)
+    async def upload(request: Request) -> int:
+        return len(await request.body())
+
+    app.include_router(router)
+    observe(app, recorder.telemetry("service"))
+    return client_for(app)
 
 
 async def _chunks(count: int, chunk: bytes) -> AsyncIterator[bytes]:
@@ -35,47 +45,65 @@ async def _chunks(count: int, chunk: bytes) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def test_within() -> None:
-    """A body of just the size that is allowed is read whole."""
-    async with _client() as client:
-        assert (await client.post("/length", content=b"x" * 100)).json() == 100
-
-
-async def test_declared_length() -> None:
-    """A body that declares too great a length is refused before it is read."""
-    async with _client() as client:
-        response = await client.post("/length", content=b"x" * 101)
-    assert response.status_code == 413
+def _assert_problem(response: httpx.Response, status: int) -> None:
+    assert (response.status_code, response.json()["status"]) == (status, status)
     assert response.headers["content-type"] == "application/problem+json"
-    assert response.headers["connection"] == "close"
+    assert len(response.json()["trace_id"]) == 32
+
+
+async def test_within(recorder: Recorder) -> None:
+    """A body of just the size that is allowed is read whole."""
+    async with _client(recorder) as client:
+        assert (await client.post("/length", content=b"x" * MAX_BODY_BYTES)).json() == MAX_BODY_BYTES
+
+
+@pytest.mark.parametrize("path", ["/length", "/parsed", "/nowhere"])
+async def test_declared_length(recorder: Recorder, path: str) -> None:
+    """A body that declares too great a length is refused, even where nobody would read it."""
+    async with _client(recorder) as client:
+        response = await client.post(path, content=b"x" * (MAX_BODY_BYTES + 1))
+    _assert_problem(response, 413)
 
 
 @pytest.mark.parametrize("path", ["/length", "/parsed"])
-async def test_chunked(path: str) -> None:
+async def test_chunked(recorder: Recorder, path: str) -> None:
     """A chunked body is counted as it arrives, whoever reads it."""
-    async with _client() as client:
-        response = await client.post(path, content=_chunks(20, b"1,1,1,"), headers={"content-type": "application/json"})
-    assert response.status_code == 413
+    chunk = b"1," * 50_000
+    async with _client(recorder) as client:
+        response = await client.post(path, content=_chunks(20, chunk), headers={"content-type": "application/json"})
+    _assert_problem(response, 413)
 
 
-async def test_lying_length() -> None:
+async def test_lying_length(recorder: Recorder) -> None:
     """A declared length that is a lie does not let a greater body in."""
-    async with _client() as client:
-        response = await client.post("/length", content=_chunks(20, b"123456"), headers={"content-length": "7"})
-    assert response.status_code == 413
+    async with _client(recorder) as client:
+        chunks = _chunks(20, b"x" * 100_000)
+        response = await client.post("/length", content=chunks, headers={"content-length": "7"})
+    _assert_problem(response, 413)
+
+
+async def test_own_bounds(recorder: Recorder) -> None:
+    """The application's own bound and a route's stand in the place of the kit's."""
+    async with _client(recorder, max_body_size=10) as client:
+        assert (await client.post("/length", content=b"x" * 10)).json() == 10
+        _assert_problem(await client.post("/length", content=b"x" * 11), 413)
+        assert (await client.post("/upload", content=b"x" * 2 * MAX_BODY_BYTES)).json() == 2 * MAX_BODY_BYTES
+        _assert_problem(await client.post("/upload", content=b"x" * (2 * MAX_BODY_BYTES + 1)), 413)
 
 
 @pytest.mark.parametrize("path", ["/length", "/parsed"])
-async def test_slow_body(path: str) -> None:
+async def test_slow_body(recorder: Recorder, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     """A body that does not arrive in time is refused, whoever reads it."""
+    monkeypatch.setattr(instrument, "RequestLimits", partial(RequestLimits, body_timeout_s=0.05))
 
     async def stuck() -> AsyncIterator[bytes]:
         yield b"1,"
         await asyncio.Event().wait()
 
-    async with _client() as client:
+    async with _client(recorder) as client:
         response = await client.post(path, content=stuck(), headers={"content-type": "application/json"})
-    assert (response.status_code, response.headers["connection"]) == (408, "close")
+    _assert_problem(response, 408)
+    assert response.headers["connection"] == "close"
 
 
 async def test_wait_after_body() -> None:
@@ -96,9 +124,11 @@ async def test_wait_after_body() -> None:
     assert [message["type"] for message in received] == ["http.request", "http.disconnect"]
 
 
-@pytest.mark.parametrize("headers", [{f"x-{n}": "1" for n in range(20)}, {"x-long": "a" * 1000}], ids=["many", "long"])
-async def test_headers(headers: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "headers", [{f"x-{n}": "1" for n in range(101)}, {"x-long": "a" * 16_384}], ids=["many", "long"]
+)
+async def test_headers(recorder: Recorder, headers: dict[str, str]) -> None:
     """Too many or too long headers are refused."""
-    async with _client() as client:
+    async with _client(recorder) as client:
         response = await client.post("/length", headers=headers)
-    assert (response.status_code, response.json()["title"]) == (431, "Request Header Fields Too Large")
+    _assert_problem(response, 431)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import PlainTextResponse, Response
 
 from observability.instrument import observe
 from observability.testing import Recorder, client_for
@@ -43,6 +45,67 @@ async def test_http_error(recorder: Recorder) -> None:
     members = response.json()
     assert (response.status_code, members["title"], members["detail"]) == (418, "I'm a Teapot", "Short and stout")
     assert response.headers["x-handle"] == "here"
+
+
+@pytest.mark.parametrize(("status", "title"), [(499, "Client error"), (599, "Server error")])
+async def test_unnamed_status(recorder: Recorder, status: int, title: str) -> None:
+    """A status that no RFC names is answered as it is."""
+    app = FastAPI()
+
+    @app.get("/")
+    async def odd() -> None:
+        raise HTTPException(status, "odd")
+
+    observe(app, recorder.telemetry("service"))
+    async with client_for(app) as client:
+        response = await client.get("/")
+    assert (response.status_code, response.json()["title"], response.json()["detail"]) == (status, title, "odd")
+
+
+async def test_own_handler_stays(recorder: Recorder) -> None:
+    """A handler that the application has set itself is not replaced."""
+    app = FastAPI()
+
+    async def own(_request: Request, _error: Exception) -> Response:
+        return PlainTextResponse("own", 404)
+
+    app.add_exception_handler(404, own)
+    app.add_exception_handler(RequestValidationError, own)
+
+    @app.get("/number")
+    async def number(n: int) -> int:
+        return n
+
+    observe(app, recorder.telemetry("service"))
+    async with client_for(app) as client:
+        assert [(await client.get(path)).text for path in ("/nowhere", "/number?n=x")] == ["own", "own"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/sub/nowhere", 404), ("/sub/crash", 500), ("/sub/number?n=x", 422)],
+    ids=["404", "500", "422"],
+)
+async def test_mounted(recorder: Recorder, path: str, status: int) -> None:
+    """A mounted FastAPI application answers with problems too, even if it was mounted afterwards."""
+    app, sub = FastAPI(), FastAPI()
+
+    @sub.get("/crash")
+    async def crash() -> None:
+        raise RuntimeError("boom")
+
+    @sub.get("/number")
+    async def number(n: int) -> int:
+        return n
+
+    observe(app, recorder.telemetry("service"))
+    app.mount("/sub", sub)
+    async with client_for(app) as client:
+        response = await client.get(path)
+    assert (response.status_code, response.json()["status"]) == (status, status)
+    (span,) = recorder.spans
+    assert span.context is not None
+    assert response.json()["trace_id"] == f"{span.context.trace_id:032x}"
 
 
 async def test_unknown_path(recorder: Recorder) -> None:

@@ -9,13 +9,15 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, BackgroundTasks, FastAPI, Request, WebSocket
 from fastapi.responses import StreamingResponse
 from opentelemetry.trace import StatusCode
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from observability.instrument import observe
-from observability.requests import current_route
+from observability.requests import RequestLog, current_route, was_logged
 from observability.telemetry import CLIENT_DISCONNECTED
 from observability.testing import Recorder, client_for
 from tests.serving import serving
@@ -155,6 +157,167 @@ async def test_client_hangs_up(recorder: Recorder, request_bytes: bytes) -> None
     assert span.status.status_code is not StatusCode.ERROR
     severity, attributes = _line(recorder)
     assert (severity, attributes[CLIENT_DISCONNECTED]) == ("INFO", True)
+
+
+async def test_background_task(recorder: Recorder) -> None:
+    """The line is there when the response is complete; a task that fails afterwards has an ERROR line of its own."""
+    app = FastAPI()
+    seen: list[object] = []
+
+    def task() -> None:
+        seen.extend(record.log_record.body for record in recorder.logs)
+        raise RuntimeError("boom")
+
+    @app.get("/")
+    async def handler(tasks: BackgroundTasks) -> None:
+        tasks.add_task(task)
+
+    observe(app, recorder.telemetry("service"))
+    async with client_for(app) as client:
+        await client.get("/")
+    assert [str(body).rpartition(" 200 ")[0] for body in seen] == ["GET /"]
+    told = [(one.log_record.severity_text, one.log_record.body) for one in recorder.logs]
+    assert told[1:] == [("ERROR", "GET / failed after its response")]
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), BaseExceptionGroup("two", [GeneratorExit()])], ids=["exit", "group"])
+async def test_no_exception_goes_untold(recorder: Recorder, error: BaseException) -> None:
+    """What is raised past all handlers is an ERROR line with its stack, and an error of the span."""
+    telemetry = recorder.telemetry("service")
+
+    async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise error
+
+    with (
+        telemetry.tracer_provider.get_tracer("t").start_as_current_span("server", record_exception=False) as span,
+        pytest.raises(type(error)),
+    ):
+        await RequestLog(app)({"type": "http", "method": "GET", "path": "/", "headers": []}, _never, _never)
+    assert span.is_recording() is False
+    assert recorder.spans[0].status.status_code is StatusCode.ERROR
+    severity, attributes = _line(recorder)
+    assert (severity, attributes["exception.type"]) == ("ERROR", type(error).__name__)
+    assert was_logged(error)
+    assert not was_logged(RuntimeError())
+
+
+async def test_cancelled_by_the_server(recorder: Recorder) -> None:
+    """A request that the server cancels is answered 503 and logged as a WARNING; its client did not hang up."""
+    app, entered = FastAPI(), asyncio.Event()
+
+    @app.get("/")
+    async def handler() -> None:
+        entered.set()
+        await asyncio.Event().wait()
+
+    observe(app, recorder.telemetry("service"))
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b"", "http_version": "1.1"}
+    request = asyncio.create_task(app(scope, _endless, send))
+    await entered.wait()
+    request.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    assert sent[0]["status"] == 503
+    assert (b"content-type", b"application/problem+json") in sent[0]["headers"]
+    (span,) = recorder.spans
+    assert span.status.status_code is StatusCode.ERROR
+    assert CLIENT_DISCONNECTED not in (span.attributes or {})
+    assert _line(recorder)[0] == "WARN"
+
+
+async def test_span_inside(recorder: Recorder) -> None:
+    """That the client hung up is told by the server's span, whatever span is current then."""
+    telemetry = recorder.telemetry("service")
+    tracer = telemetry.tracer_provider.get_tracer("t")
+
+    async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
+        with tracer.start_as_current_span("inner"):
+            await receive()
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    with tracer.start_as_current_span("server"):
+        await RequestLog(app)({"type": "http", "method": "GET", "path": "/", "headers": []}, receive, _never)
+    told = {span.name: (span.attributes or {}).get(CLIENT_DISCONNECTED) for span in recorder.spans}
+    assert told == {"inner": None, "server": True}
+
+
+async def test_server_that_repeats_itself(recorder: Recorder) -> None:
+    """A server that answers each question with another empty body cannot hold the request."""
+    app = FastAPI()
+    observe(app, recorder.telemetry("service"))
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(_message: Message) -> None:
+        pass
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b"", "http_version": "1.1"}
+    await app(scope, receive, send)
+    assert _line(recorder)[0] == "INFO"
+
+
+def _websocket_app() -> FastAPI:
+    app = FastAPI()
+
+    @app.websocket("/echo")
+    async def echo(websocket: WebSocket) -> None:
+        await websocket.accept()
+        while True:
+            text = await websocket.receive_text()
+            if text == "crash":
+                raise RuntimeError("boom")
+            await websocket.send_text(text)
+
+    return app
+
+
+async def test_websocket(recorder: Recorder) -> None:
+    """A WebSocket is one span and one line, and that its client closes it is no error, caught or not."""
+    app = _websocket_app()
+    observe(app, recorder.telemetry("service"))
+    async with serving(app) as (port, _), connect(f"ws://127.0.0.1:{port}/echo") as websocket:
+        for text in ("a", "b", "c"):
+            await websocket.send(text)
+            assert await websocket.recv() == text
+    (span,) = recorder.spans
+    assert (span.name, span.status.status_code, span.events) == ("HTTP /echo", StatusCode.UNSET, ())
+    severity, _ = _line(recorder)
+    assert severity == "INFO"
+    (line,) = [str(one.log_record.body) for one in recorder.logs if "WEBSOCKET" in str(one.log_record.body)]
+    assert line.startswith("WEBSOCKET /echo closed 1000 ")
+
+
+async def test_websocket_that_fails(recorder: Recorder) -> None:
+    """What a WebSocket's handler raises is an ERROR line with its stack, and an error of its span."""
+    app = _websocket_app()
+    observe(app, recorder.telemetry("service"))
+    async with serving(app) as (port, _), connect(f"ws://127.0.0.1:{port}/echo") as websocket:
+        await websocket.send("crash")
+        with pytest.raises(ConnectionClosed):
+            await websocket.recv()
+    (span,) = recorder.spans
+    assert span.status.status_code is StatusCode.ERROR
+    severity, attributes = _line(recorder)
+    assert (severity, attributes["exception.type"]) == ("ERROR", "RuntimeError")
+
+
+async def _endless() -> Message:
+    """A receive that waits for good."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def _never(*_arguments: object) -> Any:
+    """A receive or send that is asked for nothing."""
+    raise AssertionError
 
 
 async def test_client_that_stays(recorder: Recorder) -> None:
