@@ -32,6 +32,7 @@ class Health:
 
     def __init__(self) -> None:
         self._checks: dict[str, _Check] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
         self._started = False
         self._draining = False
 
@@ -81,18 +82,28 @@ class Health:
         return {name: reason for name, reason in zip(self._checks, outcomes, strict=True) if reason is not None}
 
     async def _run(self, name: str) -> str | None:
+        """Why a check fails, or None. It runs once at a time, however many probes wait for it."""
         check = self._checks[name]
-        try:
-            # A probe every few seconds is not worth a trace each.
+        running = self._running.get(name)
+        if running is None or running.done():
+            # A probe every few seconds is not worth a trace each; the task's context keeps this.
             with suppress_instrumentation():
-                await asyncio.wait_for(check.run(), check.timeout_s)
-        except TimeoutError:
+                running = self._running[name] = asyncio.ensure_future(_call(check))
+        # A task of its own, so that a check that does not heed its cancellation holds up no probe.
+        await asyncio.wait({running}, timeout=check.timeout_s)
+        if not running.done():
+            running.cancel()
             return f"no answer within {check.timeout_s:g} s"
-        except Exception as error:  # noqa: BLE001 - whatever a check raises means "not ready"
-            # The reason may hold a URL with a password: it goes to the log, which is scrubbed, not to the caller.
-            logger.warning("health check %s failed: %s", name, error)
-            return type(error).__name__
-        return None
+        error = asyncio.CancelledError() if running.cancelled() else running.exception()
+        if error is None:
+            return None
+        # The reason may hold a URL with a password: it goes to the log, which is scrubbed, not to the caller.
+        logger.warning("health check %s failed: %s", name, error or type(error).__name__)
+        return type(error).__name__
+
+
+async def _call(check: _Check) -> None:
+    await check.run()
 
 
 class HealthEndpoints:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor, RequestInfo, ResponseInfo
 from opentelemetry.instrumentation.sqlalchemy.engine import EngineTracer
+from opentelemetry.instrumentation.threading import ThreadingInstrumentor
 from opentelemetry.semconv.metrics import MetricInstruments
 from opentelemetry.trace import Span, StatusCode
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -24,13 +26,13 @@ from observability.inbound import InboundContext, InboundTrust, link_caller
 from observability.limits import MAX_BODY_BYTES, RequestLimits
 from observability.problems import CancelledRequests, install_problem_handlers
 from observability.providers import Telemetry
-from observability.requests import RequestLog
+from observability.requests import RequestLog, mark_logged
 from observability.runtime import observe_runtime
 
-logger = logging.getLogger(__name__)
+STOP_TIMEOUT_S = 10.0
+"""How long the application's own lifespan may take to end, in seconds; then the telemetry is flushed without it."""
 
-BUSINESS_ANSWERS = frozenset({402, 404, 409})
-"""Statuses that a dependency answers by its contract: no error of the call, whose span ends with status OK."""
+logger = logging.getLogger(__name__)
 
 
 def observe(
@@ -63,6 +65,8 @@ def observe(
         raise RuntimeError("this application is instrumented already: one observe() for each application")
     health = health if health is not None else Health()
     app.state.health = health
+    if not (threads := ThreadingInstrumentor()).is_instrumented_by_opentelemetry:
+        threads.instrument()  # threads and executors go on with the trace; asyncio's tasks do so by themselves
     if app.max_body_size is None:
         app.max_body_size = MAX_BODY_BYTES
     FastAPIInstrumentor.instrument_app(
@@ -76,13 +80,28 @@ def observe(
     _wrap_lifespan(app, telemetry, health)
 
 
-def instrument_client(client: httpx.AsyncClient, telemetry: Telemetry) -> None:
-    """Give each request that a client sends a client span, the client metrics, and the trace context in its headers."""
+def instrument_client(
+    client: httpx.AsyncClient, telemetry: Telemetry, *, business_answers: Collection[int] = ()
+) -> None:
+    """Give each request that a client sends a client span, the client metrics, and the trace context in its headers.
+
+    Args:
+        client: The client, which goes to one dependency.
+        telemetry: The providers of the service that calls.
+        business_answers: Statuses of 4xx that the dependency answers by its contract, such as 404 for what it does not
+            have. They are no errors of the call: its span ends with status OK, though the conventions make each 4xx an
+            error of a client's span.
+    """
+
+    async def accept_business_answer(span: Span, _request: RequestInfo, response: ResponseInfo) -> None:
+        if response.status_code in business_answers:
+            span.set_status(StatusCode.OK)  # the status that says "as designed"
+
     HTTPXClientInstrumentor.instrument_client(
         client,
         tracer_provider=telemetry.tracer_provider,
         meter_provider=telemetry.meter_provider,
-        response_hook=_accept_business_answer,
+        response_hook=accept_business_answer,
     )
 
 
@@ -99,6 +118,7 @@ def instrument_engine(engine: AsyncEngine, telemetry: Telemetry) -> None:
         "connections",
         "The number of connections that are currently in state described by the state attribute.",
     )
+    engine.sync_engine.hide_parameters = True  # an exception's text would quote them in spans and logs
     EngineTracer(tracer, engine.sync_engine, usage)  # type: ignore[no-untyped-call]  # contrib has no annotations here
 
 
@@ -137,19 +157,21 @@ def _wrap_lifespan(app: FastAPI, telemetry: Telemetry, health: Health) -> None:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, Any] | None]:
         try:
-            async with observe_runtime(telemetry), own_lifespan(app) as state:
+            async with observe_runtime(telemetry), AsyncExitStack() as stack:
+                state = await stack.enter_async_context(own_lifespan(app))
                 health.start()
                 yield state
                 health.drain()
+                async with asyncio.timeout(STOP_TIMEOUT_S):
+                    await stack.aclose()
+        except Exception as error:
+            # Here and not by the server, which would tell it after the telemetry was closed.
+            logger.exception("the application failed to %s", "stop" if health.draining else "start")
+            mark_logged(error)
+            raise
         finally:
             # Last, so that what the application says while it stops is exported; in a thread, since it blocks.
             if not await run_in_threadpool(telemetry.close):
                 logger.warning("not all telemetry could be sent in time; what was left is lost")
 
     app.router.lifespan_context = lifespan  # type: ignore[assignment]  # Starlette types state as None or a mapping
-
-
-async def _accept_business_answer(span: Span, _request: RequestInfo, response: ResponseInfo) -> None:
-    if response.status_code in BUSINESS_ANSWERS:
-        # The conventions call each 4xx an error of the client's span; OK is the status that says "as designed".
-        span.set_status(StatusCode.OK)

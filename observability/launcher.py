@@ -94,7 +94,7 @@ def load_factory(service: Service) -> Callable[[], FastAPI]:
         sys.path.insert(0, str(Path.cwd()))  # the project's own packages, as `python -m` would find them
     try:
         factory: Callable[[], FastAPI] = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:  # the last one of OpenTelemetry's import-time settings
         raise LauncherError(f"service {service.name}: {service.app} cannot be loaded: {error}") from error
     return factory
 

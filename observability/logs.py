@@ -231,8 +231,15 @@ def _is_under(name: str, parents: tuple[str, ...]) -> bool:
 
 
 def _unhandled_once(record: logging.LogRecord) -> bool:
-    """Drop uvicorn's report of an exception whose stack the kit has logged already, together with its trace."""
-    return record.name != "uvicorn.error" or record.exc_info is None or not was_logged(record.exc_info[1])
+    """Drop uvicorn's report of an exception whose stack the kit has logged already.
+
+    Of one that a lifespan raised there is only the text of the stack, and `observability.instrument` has logged it.
+    """
+    if record.name != "uvicorn.error":
+        return True
+    if record.exc_info is not None:
+        return not was_logged(record.exc_info[1])
+    return not str(record.msg).startswith("Traceback (most recent call last)")
 
 
 def _unrenderable(record: logging.LogRecord, error: Exception) -> logging.LogRecord:

@@ -1,13 +1,11 @@
 """The three OpenTelemetry providers of one service: built, flushed and closed together.
 
-This is the kit's only door to the SDK: everything else speaks the OpenTelemetry API and is handed a `Telemetry`.
-What is exported passes the scrubber last, in the exporter's own thread, so that a request never pays for it.
+With `observability.export` this is the kit's only door to the SDK: everything else speaks the OpenTelemetry API and is
+handed a `Telemetry`.
 """
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import logging
 import math
 import os
@@ -15,16 +13,14 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from opentelemetry import _logs, metrics, trace
-from opentelemetry.attributes import BoundedAttributes
-from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor, ReadableLogRecord
+from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
 from opentelemetry.sdk._logs.export import (
     BatchLogRecordProcessor,
     ConsoleLogRecordExporter,
     LogRecordExporter,
-    LogRecordExportResult,
 )
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import (
@@ -34,15 +30,14 @@ from opentelemetry.sdk.metrics.export import (
     PeriodicExportingMetricReader,
 )
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import Event, ReadableSpan, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import Sampler
-from opentelemetry.trace import Link, Status
 
+from observability.export import ScrubbingLogExporter, ScrubbingSpanExporter
 from observability.logs import configure_logging
-from observability.scrub import scrub_attributes, scrub_text
-from observability.telemetry import SCRUBBED
+from observability.scrub import MAX_TEXT, scrub_attributes
 
 CLOSE_TIMEOUT_S = 5.0
 
@@ -94,7 +89,8 @@ class Telemetry:
         """Build what the standard `OTEL_*` variables ask for and make it the process's global telemetry.
 
         Defaults are the specification's, except that OTLP goes over http/protobuf (the Python SDK defaults to gRPC),
-        that the HTTP and database semantic conventions are the stable ones, and that the SDK reports on itself.
+        that the HTTP and database semantic conventions are the stable ones, that the SDK reports on itself, and that a
+        string attribute has at most 16 Ki characters, so that the queues are bounded in bytes too.
         The root logger is configured too (`CLEARSPAN_LOG_FORMAT` json or pretty, `CLEARSPAN_LOG_LEVEL`), and
         `CLEARSPAN_CLOSE_TIMEOUT` bounds `close`, in seconds.
         See https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/.
@@ -108,6 +104,14 @@ class Telemetry:
         _refuse_foreign_providers()
         _choose_stable_conventions()
         os.environ.setdefault("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
+        os.environ.setdefault("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", str(MAX_TEXT))
+        try:
+            return cls._from_environment(service_name)
+        except ValueError as error:
+            raise TelemetryError(f"telemetry cannot be set up; look at the OTEL_ variables: {error}") from error
+
+    @classmethod
+    def _from_environment(cls, service_name: str) -> Self:
         resource = _resource(service_name)
         close_timeout_s = _seconds("CLEARSPAN_CLOSE_TIMEOUT", CLOSE_TIMEOUT_S)
         readers = [PeriodicExportingMetricReader(exporter) for exporter in _exporters("metrics", _METRIC_EXPORTERS)]
@@ -212,111 +216,6 @@ class Telemetry:
             return self._closed
 
 
-class ScrubbingSpanExporter(SpanExporter):
-    """Hands spans on to another exporter with secrets cut out and the cuts named in `clearspan.scrubbed`."""
-
-    def __init__(self, exporter: SpanExporter) -> None:
-        self._exporter = exporter
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Export the cleaned spans; what needs no cut is passed on as it is."""
-        return self._exporter.export([_clean_span(span) for span in spans])
-
-    def shutdown(self) -> None:
-        """Shut the wrapped exporter down."""
-        self._exporter.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Flush the wrapped exporter."""
-        return self._exporter.force_flush(timeout_millis)
-
-
-class ScrubbingLogExporter(LogRecordExporter):
-    """Hands log records on to another exporter with secrets cut out and the cuts named in `clearspan.scrubbed`."""
-
-    def __init__(self, exporter: LogRecordExporter) -> None:
-        self._exporter = exporter
-
-    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
-        """Export the cleaned records; what needs no cut is passed on as it is."""
-        return self._exporter.export([_clean_record(record) for record in batch])
-
-    def shutdown(self) -> None:
-        """Shut the wrapped exporter down."""
-        self._exporter.shutdown()  # type: ignore[no-untyped-call]  # the SDK has no annotation here
-
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Flush the wrapped exporter."""
-        return self._exporter.force_flush(timeout_millis)
-
-
-def _clean_span(span: ReadableSpan) -> ReadableSpan:
-    attributes, cut = scrub_attributes(span.attributes or {})
-    events: list[Event] = []
-    for index, event in enumerate(span.events):
-        event_attributes, event_cut = scrub_attributes(event.attributes or {}, at=f"events[{index}].attributes")
-        cut += event_cut
-        events.append(
-            Event(event.name, _bounded(event_attributes, event.attributes), event.timestamp) if event_cut else event
-        )
-    links: list[Link] = []
-    for index, link in enumerate(span.links):
-        link_attributes, link_cut = scrub_attributes(link.attributes or {}, at=f"links[{index}].attributes")
-        cut += link_cut
-        links.append(Link(link.context, link_attributes) if link_cut else link)
-    name, name_cut = scrub_text(span.name)
-    if name_cut:
-        cut.append("name")
-    status = span.status
-    if status.description:
-        description, description_cut = scrub_text(status.description)
-        if description_cut:
-            cut.append("status.description")
-            status = Status(status.status_code, description)
-    if not cut:
-        return span
-    return ReadableSpan(
-        name=name,
-        context=span.context,
-        parent=span.parent,
-        resource=span.resource,
-        attributes=_bounded({**attributes, SCRUBBED: cut}, span.attributes),
-        events=events,
-        links=links,
-        kind=span.kind,
-        status=status,
-        start_time=span.start_time,
-        end_time=span.end_time,
-        instrumentation_scope=span.instrumentation_scope,
-    )
-
-
-def _clean_record(record: ReadableLogRecord) -> ReadableLogRecord:
-    original = record.log_record
-    attributes, cut = scrub_attributes(original.attributes or {})
-    body = original.body
-    if isinstance(body, str):
-        body, body_cut = scrub_text(body)
-        if body_cut:
-            cut.append("body")
-    elif isinstance(body, Mapping):
-        body, body_cuts = scrub_attributes(body, at="body")
-        cut += body_cuts
-    if not cut:
-        return record
-    cleaned = copy.copy(original)
-    cleaned.body = body
-    cleaned.attributes = _bounded({**attributes, SCRUBBED: cut}, original.attributes)
-    return dataclasses.replace(record, log_record=cleaned)
-
-
-def _bounded(attributes: Mapping[str, Any], original: object) -> BoundedAttributes:
-    """Attributes that keep the count of what the SDK's limits had already dropped."""
-    bounded = BoundedAttributes(attributes=dict(attributes), immutable=False, extended_attributes=True)
-    bounded.dropped = original.dropped if isinstance(original, BoundedAttributes) else 0
-    return bounded
-
-
 def _refuse_foreign_providers() -> None:
     if isinstance(trace.get_tracer_provider(), TracerProvider):
         raise TelemetryError(
@@ -340,7 +239,8 @@ def _resource(service_name: str) -> Resource:
         own["service.name"] = service_name
     if "service.instance.id" not in resource.attributes:
         own["service.instance.id"] = str(uuid.uuid4())
-    return resource.merge(Resource(own))
+    # A detector may have put the command line with its arguments here.
+    return Resource(scrub_attributes(resource.merge(Resource(own)).attributes)[0])
 
 
 def _choice(variable: str, *allowed: _Word) -> _Word | None:

@@ -35,8 +35,13 @@ def current_route() -> str | None:
     return None if scope is None else _route(scope)
 
 
+def mark_logged(error: BaseException) -> None:
+    """Note that a line has told of this exception, with its stack."""
+    setattr(error, _LOGGED, True)
+
+
 def was_logged(error: BaseException | None) -> bool:
-    """Whether a request's line has told of this exception, with its stack."""
+    """Whether a line has told of this exception, with its stack."""
     return getattr(error, _LOGGED, False)
 
 
@@ -122,7 +127,7 @@ class _Exchange:
             self._span.record_exception(error)
             self._span.set_status(StatusCode.ERROR, type(error).__name__)
         self.log(logging.ERROR, error)
-        setattr(error, _LOGGED, True)
+        mark_logged(error)
 
     def log(self, level: int, error: BaseException | None = None) -> None:
         if self._logged:

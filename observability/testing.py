@@ -52,7 +52,8 @@ class Recorder:
         from opentelemetry.sdk.trace.export import SimpleSpanProcessor
         from opentelemetry.sdk.trace.id_generator import IdGenerator
 
-        from observability.providers import ScrubbingSpanExporter, Telemetry
+        from observability.export import ScrubbingSpanExporter
+        from observability.providers import Telemetry
 
         recorder = self
 
@@ -144,7 +145,7 @@ class Recorder:
         from opentelemetry.sdk._logs import LoggerProvider
         from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
 
-        from observability.providers import ScrubbingLogExporter
+        from observability.export import ScrubbingLogExporter
 
         provider = LoggerProvider(shutdown_on_exit=False)
         provider.add_log_record_processor(SimpleLogRecordProcessor(ScrubbingLogExporter(self._log_exporter)))

@@ -39,6 +39,8 @@ class ServiceSettings(BaseSettings):
             dialect = make_url(value).get_dialect()
         except (ArgumentError, NoSuchModuleError):
             raise ValueError("not a database URL; write one like sqlite+aiosqlite:///shop.db") from None
+        if dialect.name == "sqlite" and make_url(value).database in (None, "", ":memory:"):
+            raise ValueError("a database in memory has one connection; name a file: sqlite+aiosqlite:///shop.db")
         if not dialect.is_async:
             raise ValueError(f"the driver {dialect.driver!r} is not asynchronous; name one, as in sqlite+aiosqlite://")
         return value

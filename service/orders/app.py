@@ -49,8 +49,16 @@ def create_app(
         async with AsyncExitStack() as stack:
             stack.push_async_callback(engine.dispose)  # last to go: requests in flight still write
             await migrate(engine, "orders", Path(__file__).with_name("migrations"))
-            inventory = connect(str(settings.inventory_url), transport=transports.get("inventory"))
-            payments = connect(str(settings.payments_url), transport=transports.get("payments"))
+            inventory = connect(
+                str(settings.inventory_url),
+                transport=transports.get("inventory"),
+                business_answers=HttpInventory.BUSINESS_ANSWERS,
+            )
+            payments = connect(
+                str(settings.payments_url),
+                transport=transports.get("payments"),
+                business_answers=HttpPayments.BUSINESS_ANSWERS,
+            )
             external = connect("", transport=transports.get("external"))
             for client in (inventory, payments, external):
                 await stack.enter_async_context(client)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Collection
 from typing import Any
 
 import httpx
@@ -33,7 +34,10 @@ class ReservationAnswer(BaseModel):
 
 
 def create_client(
-    base_url: str, telemetry: Telemetry, transport: httpx.AsyncBaseTransport | None = None
+    base_url: str,
+    telemetry: Telemetry,
+    transport: httpx.AsyncBaseTransport | None = None,
+    business_answers: Collection[int] = (),
 ) -> httpx.AsyncClient:
     """Make the client of one dependency, for the life of the application.
 
@@ -41,6 +45,7 @@ def create_client(
         base_url: Where the dependency is.
         telemetry: Gives each call its span.
         transport: By default a pool of connections to the network.
+        business_answers: Statuses that the dependency answers by its contract.
     """
     client = httpx.AsyncClient(
         base_url=base_url,
@@ -49,12 +54,14 @@ def create_client(
         follow_redirects=False,
         trust_env=False,
     )
-    instrument_client(client, telemetry)
+    instrument_client(client, telemetry, business_answers=business_answers)
     return client
 
 
 class HttpInventory:
     """`service.orders.orders.Inventory` over HTTP."""
+
+    BUSINESS_ANSWERS = frozenset({404, 409})
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
@@ -86,6 +93,8 @@ class HttpInventory:
 
 class HttpPayments:
     """`service.orders.orders.Payments` over HTTP."""
+
+    BUSINESS_ANSWERS = frozenset({402, 409})
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -35,6 +36,10 @@ async def test_tasks_and_threads(recorder: Recorder) -> None:
         await asyncio.create_task(work_async())
         await run_in_threadpool(work, "thread")
         await asyncio.to_thread(work, "to_thread")
+        await asyncio.get_running_loop().run_in_executor(None, work, "run_in_executor")
+        thread = threading.Thread(target=work, args=("Thread",))
+        thread.start()
+        thread.join()
         tasks.add_task(work, "background")
 
     observe(app, telemetry)
@@ -48,6 +53,8 @@ trace 1
     s INTERNAL task
     s INTERNAL thread
     s INTERNAL to_thread
+    s INTERNAL run_in_executor
+    s INTERNAL Thread
     s INTERNAL BackgroundTask work
       s INTERNAL background"""
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import httpx
 import pytest
@@ -63,6 +64,53 @@ async def test_hanging_dependency() -> None:
     health.register("database", asyncio.Event().wait, timeout_s=0.01)  # type: ignore[arg-type]
     health.start()
     assert (await _get(health, "/readyz")).json()["failed"] == {"database": "no answer within 0.01 s"}
+
+
+async def test_stubborn_dependency() -> None:
+    """A check that does not heed its cancellation holds up no probe and is not started again meanwhile."""
+    started, stop = [], asyncio.Event()
+
+    async def stubborn() -> None:
+        started.append(1)
+        while not stop.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await stop.wait()
+
+    health = Health()
+    health.register("database", stubborn, timeout_s=0.01)
+    health.start()
+    for _ in range(3):
+        assert (await _get(health, "/readyz")).json()["failed"] == {"database": "no answer within 0.01 s"}
+    assert started == [1]
+    stop.set()
+
+
+async def test_cancelled_check() -> None:
+    """A check that is cancelled from within has failed, and the probe has not."""
+
+    async def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    health = Health()
+    health.register("database", cancelled)
+    health.start()
+    assert (await _get(health, "/readyz")).json()["failed"] == {"database": "CancelledError"}
+
+
+async def test_many_probes() -> None:
+    """Probes that come together share one run of the check."""
+    runs = []
+
+    async def check() -> None:
+        runs.append(1)
+        await asyncio.sleep(0.01)
+
+    health = Health()
+    health.register("database", check)
+    health.start()
+    answers = await asyncio.gather(*(health.ready() for _ in range(50)))
+    assert answers == [{}] * 50
+    assert runs == [1]
 
 
 async def test_drain() -> None:

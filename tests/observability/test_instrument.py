@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -13,9 +17,12 @@ from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from observability import instrument
 from observability.instrument import instrument_client, instrument_engine, observe
+from observability.logs import JsonFormatter
 from observability.telemetry import EVENT_LOOP_LAG
 from observability.testing import Recorder, client_for, running
 
@@ -112,6 +119,44 @@ async def test_metrics_carry_exemplars(recorder: Recorder) -> None:
     assert [exemplar.trace_id for exemplar in point.exemplars] == [span.context.trace_id]
 
 
+async def test_failing_lifespan(recorder: Recorder) -> None:
+    """What the application's lifespan raises is exported before the telemetry is closed."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        raise ConnectionError("no database")
+        yield
+
+    app = FastAPI(lifespan=lifespan)
+    observe(app, recorder.telemetry("orders"))
+    with pytest.raises(ConnectionError):
+        async with running(app):
+            pass
+    (record,) = recorder.logs
+    assert (record.log_record.severity_text, record.log_record.body) == ("ERROR", "the application failed to start")
+
+
+async def test_hanging_lifespan(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An application that does not end is left behind when its time is over, and the telemetry is closed."""
+    monkeypatch.setattr(instrument, "STOP_TIMEOUT_S", 0.05)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.Event().wait()
+
+    app = FastAPI(lifespan=lifespan)
+    telemetry = recorder.telemetry("orders")
+    observe(app, telemetry)
+    with pytest.raises(TimeoutError):
+        async with running(app):
+            pass
+    (record,) = recorder.logs
+    assert record.log_record.body == "the application failed to stop"
+    telemetry.tracer_provider.get_tracer("late").start_span("late").end()
+    assert recorder.spans == []
+
+
 async def test_lifespan(recorder: Recorder) -> None:
     """The lifespan starts the probes, measures the event loop, and closes the telemetry at its end."""
     telemetry = recorder.telemetry("orders")
@@ -165,10 +210,18 @@ async def test_client(recorder: Recorder) -> None:
 async def test_business_answers(recorder: Recorder, status: int, code: StatusCode) -> None:
     """What a dependency answers by its contract is no error of the call."""
     async with httpx.AsyncClient(transport=_dependency(status), base_url="http://payments") as client:
-        instrument_client(client, recorder.telemetry("orders"))
+        instrument_client(client, recorder.telemetry("orders"), business_answers={402, 404, 409})
         await client.get("/")
     (span,) = recorder.spans
     assert span.status.status_code is code
+
+
+async def test_no_business_answers(recorder: Recorder) -> None:
+    """Without a contract each 4xx is an error of the call, as the conventions have it."""
+    async with httpx.AsyncClient(transport=_dependency(404), base_url="http://stranger") as client:
+        instrument_client(client, recorder.telemetry("orders"))
+        await client.get("/")
+    assert recorder.spans[0].status.status_code is StatusCode.ERROR
 
 
 async def test_engine(recorder: Recorder, tmp_path: Path) -> None:
@@ -183,3 +236,25 @@ async def test_engine(recorder: Recorder, tmp_path: Path) -> None:
     assert span.kind is SpanKind.CLIENT
     assert attributes["db.system.name"] == "sqlite"
     assert attributes["db.query.text"] == "SELECT ?, ?"
+
+
+async def test_failing_statement(recorder: Recorder, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither the parameters nor the literals of a statement that fails are told by its exception."""
+    secret = "can" + "ary"  # the stack shows this file's lines
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/test.db")
+    telemetry = recorder.telemetry("orders")
+    instrument_engine(engine, telemetry)
+    with telemetry.tracer_provider.get_tracer("t").start_as_current_span("request"):
+        try:
+            async with engine.connect() as connection:
+                await connection.execute(text(f"INSERT INTO nowhere VALUES ('{secret}', :value)"), {"value": secret})
+        except DBAPIError as error:
+            trace.get_current_span().record_exception(error)
+            logging.getLogger("app").exception("failed")
+    await engine.dispose()
+    told = "".join(span.to_json() for span in recorder.spans) + str(
+        [(record.log_record.body, record.log_record.attributes) for record in recorder.logs]
+    )
+    assert "no such table: nowhere" in told
+    assert secret not in told
+    assert secret not in JsonFormatter("orders").format(caplog.records[-1])

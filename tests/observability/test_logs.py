@@ -19,8 +19,8 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogR
 from opentelemetry.sdk.trace import TracerProvider
 
 from observability import logs
+from observability.export import ScrubbingLogExporter
 from observability.logs import JsonFormatter, PipelineComplaints, PrettyFormatter, configure_logging
-from observability.providers import ScrubbingLogExporter
 from observability.telemetry import SCRUBBED
 
 FORGERIES = [

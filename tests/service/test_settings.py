@@ -42,6 +42,14 @@ def test_odd_folder() -> None:
     assert make_url(url).database == "/a?b=c#d%41 e/orders.db"
 
 
+@pytest.mark.parametrize("url", ["sqlite+aiosqlite://", "sqlite+aiosqlite:///:memory:"])
+def test_database_in_memory(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """A database in memory is refused: its one connection cannot serve requests side by side."""
+    monkeypatch.setenv("DATABASE_URL", url)
+    with pytest.raises(ValidationError, match="name a file"):
+        ServiceSettings()
+
+
 def test_frozen() -> None:
     """Settings do not change."""
     settings = ServiceSettings()
