@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +20,9 @@ Host = Annotated[str, typer.Option(help="Address to listen on.")]
 
 def main() -> None:
     """Run the command; what goes wrong in a known way ends with one line and exit code 1."""
+    # For process 1, as in a container, the kernel has no default action: a SIGTERM while all is still being imported
+    # would be lost. The servers put their own handlers in this one's place.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     app()
 
 
@@ -50,8 +54,8 @@ def up(
 @app.command()
 def serve(
     name: Annotated[str, typer.Argument(help="Name of a service in pyproject.toml.")],
-    host: Host = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(help="By default the one in pyproject.toml.")] = None,
+    host: Annotated[str, typer.Option(envvar="CLEARSPAN_HOST", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(envvar="PORT", help="By default the one in pyproject.toml.")] = None,
     drain_delay: Annotated[
         float, typer.Option(envvar="CLEARSPAN_DRAIN_DELAY", help="Seconds to serve on after readiness failed.")
     ] = 0.0,

@@ -62,9 +62,10 @@ def serve(
     )
     server = _Server(config, app.state.health, drain_delay_s)
     with listener:
-        server.run(sockets=[listener])
-    if not server.started:
-        raise ServerError("the application failed to start; the log above says why")
+        try:
+            server.run(sockets=[listener])
+        except SystemExit:  # what uvicorn makes of a lifespan that failed
+            raise ServerError("the application failed to start; the log above says why") from None
 
 
 class _Server(uvicorn.Server):

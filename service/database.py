@@ -24,18 +24,23 @@ _alembic = threading.Lock()
 
 
 def create_engine(url: str) -> AsyncEngine:
-    """Make the engine of a database, its folder too if it is a SQLite file.
+    """Make the engine of a database, and the file and its folder too if it is SQLite's.
 
     SQLite is set up for a server: `migrate` gives the file a write-ahead log, so that readers and the writer do not
     wait for each other, and writers `BEGIN IMMEDIATE`, since a transaction that reads first and then writes fails at
     once, whatever the busy timeout (SQLITE_BUSY_SNAPSHOT). What only reads goes through `for_reading`.
     https://docs.sqlalchemy.org/en/21/dialects/sqlite.html#pysqlite-serializable
+
+    Raises:
+        OSError: The file cannot be written.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
         return create_async_engine(url, pool_pre_ping=True, pool_timeout=BUSY_TIMEOUT_S)
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        # What cannot be written fails now, with its path; SQLite would fail when it is first asked, and without it.
+        Path(parsed.database).open("ab").close()
     engine = create_async_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, pool_timeout=BUSY_TIMEOUT_S)
 
     @event.listens_for(engine.sync_engine, "connect")

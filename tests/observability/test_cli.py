@@ -87,6 +87,18 @@ def test_mistakes(tmp_path: Path, arguments: list[str], environment: dict[str, s
     assert (len(result.stderr.splitlines()), result.stdout, result.returncode) == (1, "", 1)
 
 
+def test_stopped_while_it_starts() -> None:
+    """A SIGTERM that comes before there is a server ends the command cleanly, as process 1 too."""
+    code = """
+import os, signal, sys
+from observability import cli
+cli.app = lambda: os.kill(os.getpid(), signal.SIGTERM)
+cli.main()
+sys.exit(7)
+"""
+    assert subprocess.run([sys.executable, "-c", code], timeout=30, check=False).returncode == 0
+
+
 def test_outside_a_project(tmp_path: Path) -> None:
     """Where there is no pyproject.toml, that is said."""
     result = _clearspan("up", cwd=tmp_path)

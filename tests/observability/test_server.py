@@ -151,6 +151,39 @@ except ServerError as error:
     assert out == f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another with --port\n"
 
 
+def test_failing_start() -> None:
+    """An application whose lifespan fails is told once with its stack, and then in the error."""
+    code = """
+from contextlib import asynccontextmanager
+from fastapi import FastAPI
+from observability import Telemetry, observe
+from observability.server import ServerError, serve
+
+@asynccontextmanager
+async def lifespan(app):
+    raise ConnectionError("no database")
+    yield
+
+app = FastAPI(lifespan=lifespan)
+observe(app, Telemetry.from_environment("service"))
+try:
+    serve(app, host="127.0.0.1", port=0)
+except ServerError as error:
+    print(error)
+"""
+    silent = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
+    out = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **silent},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    ).stdout
+    assert out.endswith("the application failed to start; the log above says why\n")
+    assert out.count("ConnectionError: no database") == 1
+
+
 def test_hanging_collector() -> None:
     """A collector that takes connections and never answers delays the end by the bound only, and the loss is told."""
     with socket.create_server(("127.0.0.1", 0)) as collector:

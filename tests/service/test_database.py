@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,6 +22,13 @@ pytestmark = pytest.mark.anyio
 
 INVENTORY = Path(service.inventory.__file__).with_name("migrations")
 PAYMENTS = Path(service.payments.__file__).with_name("migrations")
+
+
+def test_unusable_file(tmp_path: Path) -> None:
+    """A file that cannot be written is told with its path before anything is asked of it."""
+    (tmp_path / "taken.db").mkdir()
+    with pytest.raises(IsADirectoryError, match=re.escape(str(tmp_path / "taken.db"))):
+        create_engine(f"sqlite+aiosqlite:///{tmp_path}/taken.db")
 
 
 @pytest.fixture
