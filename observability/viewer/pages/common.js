@@ -1,5 +1,7 @@
 // What both pages need. Text from telemetry only ever becomes text: nothing here parses HTML.
 
+export const UNNAMED = "(no name)";
+
 export function element(tag, className, ...children) {
   const node = document.createElement(tag);
   if (className) node.className = className;
@@ -9,11 +11,11 @@ export function element(tag, className, ...children) {
 
 /** Nanoseconds with three significant digits and a unit, never rounded to 0. */
 export function duration(ns) {
-  const units = [["ns", 1], ["µs", 1e3], ["ms", 1e6], ["s", 1e9]];
-  // What rounds to 1000 of a unit is 1 of the next.
-  const [unit, size] = units.find(([, one]) => Number((ns / one).toPrecision(3)) < 1000) ?? units.at(-1);
+  if (ns < 1000) return `${ns} ns`;
+  // What rounds to 1000 of a unit is 1.00 of the next.
+  const [unit, size] = [["µs", 1e3], ["ms", 1e6]].find(([, one]) => ns / one < 999.5) ?? ["s", 1e9];
   const value = ns / size;
-  return `${value >= 1000 ? Math.round(value) : Number(value.toPrecision(3))} ${unit}`;
+  return `${value >= 999.5 ? Math.round(value) : value.toPrecision(3)} ${unit}`;
 }
 
 // Okabe and Ito's colours, told apart by colour-blind readers; red stays for errors.

@@ -1,4 +1,4 @@
-import { chip, count, duration, element, load, statusOf, time } from "./common.js";
+import { UNNAMED, chip, count, duration, element, load, statusOf, time } from "./common.js";
 
 const POLL_MS = 1000;
 const table = document.querySelector("#traces");
@@ -23,7 +23,7 @@ fresh.addEventListener("click", () => {
 });
 
 function row(trace, longest) {
-  const link = element("a", "", trace.name || "(no name)");
+  const link = element("a", "", trace.name || UNNAMED);
   link.href = `/trace/${trace.traceID}`;
   const request = element("td", "request", link, " ", statusOf(trace.status));
   if (trace.errors) request.append(" ", element("span", "error", count(trace.errors, "error")));

@@ -1,4 +1,4 @@
-import { chip, colour, count, duration, element, load, statusOf, time } from "./common.js";
+import { UNNAMED, chip, colour, count, duration, element, load, statusOf, time } from "./common.js";
 
 const PAGE = 1000;
 const DEEPEST = 24; // levels that are indented, so that the names of deeper ones stay in sight
@@ -39,8 +39,10 @@ function depthFirst(spans) {
 function facts(heading, tags) {
   if (!tags.length) return [];
   const list = element("dl");
-  for (const one of [...tags].sort((a, b) => a.key.localeCompare(b.key)))
-    list.append(element("dt", "", one.key), element("dd", "", one.value));
+  for (const { key, value } of [...tags].sort((a, b) => a.key.localeCompare(b.key))) {
+    const long = String(value).length > 60 || String(value).includes("\n") ? "long" : "";
+    list.append(element("dt", long, key), element("dd", long, value));
+  }
   return [element("h2", "", heading), list];
 }
 
@@ -49,8 +51,11 @@ function described(log) {
   return [heading, ...facts("", log.attributes).slice(1)];
 }
 
-function describe(trace, span, logs, row) {
+/** Show a span's details; hide them if it is the one that is shown. */
+function choose(trace, span, logs, row) {
+  details.hidden = row.classList.contains("selected");
   for (const one of waterfall.querySelectorAll(".selected")) one.classList.remove("selected");
+  if (details.hidden) return;
   row.classList.add("selected");
   row.scrollIntoView({ block: "nearest" });
   const process = trace.processes[span.processID];
@@ -60,7 +65,7 @@ function describe(trace, span, logs, row) {
     return element("p", "", link);
   });
   details.replaceChildren(
-    element("h1", "", span.operationName),
+    element("h1", "", span.operationName || UNNAMED),
     element("p", "muted", chip(process.serviceName), ` ${duration(span.durationNano)}, from +${duration(span.offsetNano)}`),
     ...facts("Attributes", span.tags),
     ...(links.length ? [element("h2", "", "Links"), ...links] : []),
@@ -68,19 +73,18 @@ function describe(trace, span, logs, row) {
     ...logs.flatMap(described),
     ...facts("Resource", process.tags),
   );
-  details.hidden = false;
   details.scrollTop = 0;
 }
 
 function drawLog(log, depth) {
-  const line = element("div", "log", element("b", log.severityNumber >= 17 ? "error" : "", log.severity), " ", textOf(log.body));
+  const line = element("div", "log", element("b", log.severityNumber >= 17 ? "error" : "", log.severity), " ", element("span", "", textOf(log.body)));
   line.style.setProperty("--depth", depth);
   return line;
 }
 
 function drawSpan(trace, span, depth, length, logs) {
   const { serviceName } = trace.processes[span.processID];
-  const name = element("span", "name", element("span", "service", serviceName), " ", span.operationName);
+  const name = element("span", "name", element("span", "service", serviceName), " ", element("span", "operation", span.operationName || UNNAMED));
   name.title = `${serviceName} ${span.operationName}`;
   const bar = element("span", "bar");
   bar.style.setProperty("left", `min(${(span.offsetNano / length) * 100}%, 100% - 2px)`);
@@ -90,7 +94,7 @@ function drawSpan(trace, span, depth, length, logs) {
   row.style.setProperty("--colour", colour(serviceName));
   row.style.setProperty("--depth", depth);
   const nodes = [row, ...logs.map((log) => drawLog(log, depth + 1))];
-  for (const node of nodes) node.addEventListener("click", () => describe(trace, span, logs, row));
+  for (const node of nodes) node.addEventListener("click", () => choose(trace, span, logs, row));
   return nodes;
 }
 
@@ -102,9 +106,10 @@ function draw(trace) {
   const services = new Set(Object.values(trace.processes).map((process) => process.serviceName)).size;
   document.title = `${root.operationName} · Clearspan`;
   title.replaceChildren(
-    element("strong", "", root.operationName), " ", statusOf(tag(root, "http.response.status_code")), " ",
-    element("span", "muted", `${duration(length)} · ${count(spans.length, "span")} · ${count(services, "service")} · `),
-    time(spans[0].startTime), " ", ...(errors ? [element("span", "error", count(errors, "error"))] : []),
+    element("strong", "", root.operationName || UNNAMED), statusOf(tag(root, "http.response.status_code")),
+    element("span", "muted", `${duration(length)} · ${count(spans.length, "span")} · ${count(services, "service")} · `,
+      time(spans[0].startTime)),
+    ...(errors ? [element("span", "error", count(errors, "error"))] : []),
   );
   const bySpan = new Map();
   for (const log of trace.logs) {
@@ -138,7 +143,8 @@ document.addEventListener("keydown", (event) => {
   if ((event.key !== "j" && event.key !== "k") || event.ctrlKey || event.metaKey || event.altKey) return;
   const rows = [...waterfall.querySelectorAll(".span")];
   const at = rows.findIndex((row) => row.classList.contains("selected"));
-  rows[Math.max(0, Math.min(rows.length - 1, at + (event.key === "j" ? 1 : -1)))]?.click();
+  const next = Math.max(0, Math.min(rows.length - 1, at + (event.key === "j" ? 1 : -1)));
+  if (next !== at) rows[next]?.click();
 });
 
 try {
