@@ -42,5 +42,5 @@ def whole_trace_json(spans: Sequence[StoredSpan], logs: Sequence[StoredLog]) -> 
 def _http_status(root: StoredSpan) -> int | None:
     for attribute in Span.FromString(root.span).attributes:
         if attribute.key == "http.response.status_code":
-            return int(attribute.value.int_value)
+            return attribute.value.int_value or None
     return None

@@ -1,0 +1,131 @@
+"""The viewer as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.observability.viewer.samples import PROTOBUF, nested
+
+TRACE = nested(1, ["root"]).SerializeToString()
+
+
+def free_ports() -> tuple[int, int]:
+    """Two ports that nobody listens on."""
+    with socket.socket() as one, socket.socket() as two:
+        one.bind(("127.0.0.1", 0))
+        two.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], two.getsockname()[1]
+
+
+def _command(port: int, otlp_port: int, folder: Path) -> list[str]:
+    options = ["--port", str(port), "--otlp-port", str(otlp_port), "--data-dir", str(folder)]
+    return [sys.executable, "-m", "observability.cli", "viewer", *options]
+
+
+@contextmanager
+def _running(port: int, otlp_port: int, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A viewer that listens; its greeting is not read yet."""
+    process = subprocess.Popen(
+        _command(port, otlp_port, folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _greeting(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def test_greeting_of_a_program(tmp_path: Path) -> None:
+    """A program that reads its output gets one line; a first Ctrl-C ends it in order, without a word."""
+    port, otlp_port = free_ports()
+    with _running(port, otlp_port, tmp_path) as process:
+        assert _greeting(process) == (
+            f"traces are at http://127.0.0.1:{port}, OTLP over HTTP is received at http://127.0.0.1:{otlp_port}\n"
+        )
+        answer = httpx.post(f"http://127.0.0.1:{otlp_port}/v1/traces", content=TRACE, headers=PROTOBUF)
+        assert answer.status_code == 200
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=10) == ("", "")
+        assert process.returncode == 0
+
+
+def test_greeting_at_a_terminal(tmp_path: Path) -> None:
+    """At a terminal it says where the pages are, and how a program is told to send."""
+    port, otlp_port = free_ports()
+    outer, inner = pty.openpty()
+    process = subprocess.Popen(_command(port, otlp_port, tmp_path), stdout=inner, stderr=inner)
+    os.close(inner)
+    with os.fdopen(outer) as terminal:
+        try:
+            lines = [terminal.readline().strip() for _ in range(4)]
+        finally:
+            process.terminate()
+            assert process.wait(timeout=10) == 0
+    assert lines == [
+        f"traces are at http://127.0.0.1:{port}",
+        "",
+        f"export OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:{otlp_port}",
+        "export OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
+    ]
+
+
+@pytest.mark.parametrize("taken", [0, 1], ids=["pages", "otlp"])
+def test_taken_port(tmp_path: Path, taken: int) -> None:
+    """A taken port is one line that says which, and what to do."""
+    ports = free_ports()
+    with closing(socket.create_server(("127.0.0.1", ports[taken]))):
+        ended = subprocess.run(_command(*ports, tmp_path), capture_output=True, text=True, timeout=20, check=False)
+    assert ended.returncode == 1
+    assert (ended.stdout, ended.stderr.count("\n")) == ("", 1)
+    assert f"127.0.0.1:{ports[taken]} cannot be listened on" in ended.stderr
+
+
+def test_unusable_folder(tmp_path: Path) -> None:
+    """A folder that cannot be used is one line that says why, and what to do."""
+    (tmp_path / "file").touch()
+    command = _command(*free_ports(), tmp_path / "file")
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert ended.returncode == 1
+    assert (ended.stdout, ended.stderr.count("\n")) == ("", 1)
+    assert "--data-dir" in ended.stderr
+
+
+def test_damaged_file(tmp_path: Path) -> None:
+    """A damaged file is put aside in one line, and the viewer starts."""
+    (tmp_path / "viewer.db").write_text("no database " * 100)
+    with _running(*free_ports(), tmp_path) as process:
+        assert _greeting(process).startswith("traces are at")
+        process.terminate()
+        _, errors = process.communicate(timeout=10)
+    assert errors.count("\n") == 1
+    assert "viewer.db.old" in errors
+
+
+def test_second_viewer(tmp_path: Path) -> None:
+    """Two viewers on one folder show the same traces, whichever received them."""
+    first, second = free_ports(), free_ports()
+    with _running(*first, tmp_path) as one, _running(*second, tmp_path) as other:
+        _greeting(one)
+        _greeting(other)
+        for index, otlp_port in enumerate((first[1], second[1]), 1):
+            trace = nested(index, ["root"]).SerializeToString()
+            sent = httpx.post(f"http://127.0.0.1:{otlp_port}/v1/traces", content=trace, headers=PROTOBUF)
+            assert sent.status_code == 200
+        for port in (first[0], second[0]):
+            assert len(httpx.get(f"http://127.0.0.1:{port}/api/recent").json()["traces"]) == 2
