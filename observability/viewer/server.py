@@ -18,7 +18,6 @@ from observability.viewer.database import DatabaseError
 from observability.viewer.receiver import create_receiver
 from observability.viewer.store import Store
 
-
 _EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - told apart, not listened on
 
 
