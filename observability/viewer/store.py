@@ -284,7 +284,6 @@ class Store:
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield
-                self._evict()
                 self._writer.execute("COMMIT")
             except BaseException:
                 if self._writer.in_transaction:  # SQLite itself ends it when, for one, the disk is full

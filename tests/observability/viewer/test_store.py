@@ -99,6 +99,15 @@ def test_file_size(store: Store, tmp_path: Path) -> None:
     assert (tmp_path / "viewer.db").stat().st_size < 2.2 * 1024 * KIB
 
 
+def test_log_of_a_large_write(tmp_path: Path) -> None:
+    """A large write leaves no large write-ahead log behind."""
+    with closing(Store(tmp_path)) as store:
+        store.add_spans(stored_span(trace, message=bytes(1024 * KIB)) for trace in range(1, 41))
+        for trace in (41, 42):
+            store.add_spans([stored_span(trace)])
+        assert (tmp_path / "viewer.db-wal").stat().st_size <= 16 * 1024 * KIB
+
+
 def test_endless_trace(store: Store) -> None:
     """A trace that never ends is refused more than its share of bytes, and the others stay."""
     store.add_spans([stored_span(1)])
