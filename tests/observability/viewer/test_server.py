@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from observability.viewer.server import _listen
 from tests.observability.viewer.samples import PROTOBUF, nested
 
 TRACE = nested(1, ["root"]).SerializeToString()
@@ -115,6 +116,13 @@ def test_damaged_file(tmp_path: Path) -> None:
         _, errors = process.communicate(timeout=10)
     assert errors.count("\n") == 1
     assert "viewer.db.old" in errors
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_small_answers(host: str) -> None:
+    """The event loop knows that it listens by TCP, for which it sends small answers without delay."""
+    with closing(_listen(host, 0)) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
 
 
 def test_second_viewer(tmp_path: Path) -> None:
