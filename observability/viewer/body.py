@@ -20,7 +20,7 @@ class TooLargeError(Exception):
 
 
 class OverloadedError(Exception):
-    """So much is held for other requests that there is no room for this one."""
+    """There is no room for this request, or no time any more: its sender may come again."""
 
 
 class Bodies:
@@ -30,38 +30,54 @@ class Bodies:
         # Touched by the event loop only.
         self._requests = 0
         self._bytes = 0
+        self._reading: set[asyncio.Timeout] = set()
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Wait no longer for what has not arrived, since the process is about to end."""
+        self._stopping = True
+        for limit in self._reading:
+            limit.reschedule(0)
 
     @asynccontextmanager
     async def read(self, request: Request) -> AsyncIterator[bytes]:
         """A request's whole body, counted as held until it is left.
 
         Raises:
-            OverloadedError: There is no room.
+            OverloadedError: There is no room, or `stop` was called.
             TooLargeError: It is too large.
             TimeoutError: It did not arrive within `BODY_TIMEOUT_S`.
             starlette.requests.ClientDisconnect: The sender went away.
         """
-        if self._requests >= MAX_REQUESTS:
+        if self._stopping or self._requests >= MAX_REQUESTS:
             raise OverloadedError
         self._requests += 1
         chunks: list[bytes] = []
-        size = 0
         try:
-            async with asyncio.timeout(BODY_TIMEOUT_S):
-                async for chunk in request.stream():
-                    if size + len(chunk) > MAX_BODY_BYTES:
-                        raise TooLargeError
-                    if self._bytes + len(chunk) > MAX_HELD_BYTES:
-                        raise OverloadedError
-                    size += len(chunk)
-                    self._bytes += len(chunk)
-                    chunks.append(chunk)
-            body = b"".join(chunks)
-            chunks.clear()
-            yield body
+            async with asyncio.timeout(BODY_TIMEOUT_S) as limit:
+                self._reading.add(limit)
+                try:
+                    await self._collect(request, chunks)
+                finally:
+                    self._reading.discard(limit)
+            chunks[:] = [b"".join(chunks)]  # held once, not twice
+            yield chunks[0]
+        except TimeoutError:
+            raise OverloadedError if self._stopping else TimeoutError from None
         finally:
             self._requests -= 1
-            self._bytes -= size
+            self._bytes -= sum(map(len, chunks))
+
+    async def _collect(self, request: Request, chunks: list[bytes]) -> None:
+        size = 0
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > MAX_BODY_BYTES:
+                raise TooLargeError
+            if self._bytes + len(chunk) > MAX_HELD_BYTES:
+                raise OverloadedError
+            self._bytes += len(chunk)
+            chunks.append(chunk)
 
 
 def inflate(body: bytes) -> bytes:

@@ -38,9 +38,8 @@ _INGEST: dict[str, Callable[[bytes, Store], bytes]] = {
 _logger = logging.getLogger(__name__)
 
 
-def create_receiver(store: Store) -> Starlette:
+def create_receiver(store: Store, bodies: Bodies) -> Starlette:
     """Make the application that receives telemetry into a store."""
-    bodies = Bodies()
     # A decoded message takes many times its bytes, and the store writes for one at a time anyway.
     one_at_a_time = CapacityLimiter(1)
     quiet_until = 0.0
@@ -57,7 +56,7 @@ def create_receiver(store: Store) -> Starlette:
                 answer = await to_thread.run_sync(_process, ingest, body, encoding, store, limiter=one_at_a_time)
             return Response(answer, media_type=_MEDIA_TYPE)
         except OverloadedError:
-            return _refusal(503, "too much at once")
+            return _refusal(503, "no room for it now")
         except TooLargeError:
             return _refusal(413, f"at most {MAX_BODY_BYTES} bytes, also when inflated")
         except TimeoutError:

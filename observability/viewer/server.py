@@ -14,6 +14,7 @@ from pathlib import Path
 import uvicorn
 
 from observability.viewer.app import create_pages
+from observability.viewer.body import Bodies
 from observability.viewer.database import DatabaseError
 from observability.viewer.receiver import create_receiver
 from observability.viewer.store import Store
@@ -45,8 +46,10 @@ async def run_viewer(*, host: str, port: int, otlp_port: int, data_dir: Path) ->
         ViewerError: A port is taken, or the folder cannot be used.
     """
     servers: list[_Server] = []
+    bodies = Bodies()
 
     def stop() -> None:
+        bodies.stop()
         for server in servers:
             server.should_exit = True
 
@@ -71,7 +74,7 @@ async def run_viewer(*, host: str, port: int, otlp_port: int, data_dir: Path) ->
                     ws="none",
                 )
             )
-            for app in (create_pages(store, otlp_url=otlp_url), create_receiver(store))
+            for app in (create_pages(store, otlp_url=otlp_url), create_receiver(store, bodies))
         ]
         print(_greeting(page_url, otlp_url, whole=sys.stdout.isatty()), flush=True)  # noqa: T201 - it is asked for by hand
         async with asyncio.TaskGroup() as group:

@@ -66,6 +66,23 @@ def test_greeting_of_a_program(tmp_path: Path) -> None:
         assert process.returncode == 0
 
 
+def test_stop_during_a_request(tmp_path: Path) -> None:
+    """A sender in the middle of its body is told to come again, and does not keep the viewer from ending in order."""
+    port, otlp_port = free_ports()
+    with _running(port, otlp_port, tmp_path) as process, socket.socket() as sender:
+        _greeting(process)
+        sender.connect(("127.0.0.1", otlp_port))
+        sender.sendall(
+            b"POST /v1/traces HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-protobuf\r\n"
+            b"Expect: 100-continue\r\nContent-Length: 100\r\n\r\n"
+        )
+        assert sender.recv(1000).startswith(b"HTTP/1.1 100 ")  # it waits for the body
+        process.send_signal(signal.SIGINT)
+        assert sender.recv(1000).startswith(b"HTTP/1.1 503 ")
+        assert process.communicate(timeout=10) == ("", "")
+        assert process.returncode == 0
+
+
 def test_greeting_at_a_terminal(tmp_path: Path) -> None:
     """At a terminal it says where the pages are, and how a program is told to send."""
     port, otlp_port = free_ports()
