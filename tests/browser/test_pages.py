@@ -150,6 +150,20 @@ def test_hostile_text_is_text(viewer: Viewer, page: Page) -> None:
     assert trouble == []
 
 
+@pytest.mark.parametrize("width", [1280, 400])
+def test_long_names(viewer: Viewer, page: Page, width: int) -> None:
+    """Names without end, or that turn the direction of writing, do not widen a page."""
+    page.set_viewport_size({"width": width, "height": 800})
+    viewer.send("traces", nested(1, ["W" * 500, "\u202e" + "W" * 500], service="\u202e" + "W" * 500))
+    page.goto(viewer.url)
+    expect(page.locator("#traces a")).to_have_count(1)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    page.locator("#traces a").click()
+    page.locator(".span").last.click()
+    expect(page.locator("#details")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
 def test_list_is_live(viewer: Viewer, page: Page) -> None:
     """Without traces the page says how to send some; the first one and later ones appear by themselves."""
     page.goto(viewer.url)
