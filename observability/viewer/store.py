@@ -92,7 +92,7 @@ class Store:
     def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
         self._writer, self._reader = open_database(folder)
-        # Each lock guards its connection and is held for one call; none is taken inside the other.
+        # Each lock guards its connection and is held for one call; only `close` takes both.
         self._write_lock, self._read_lock = threading.Lock(), threading.Lock()
 
     def close(self) -> None:

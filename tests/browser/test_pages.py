@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, expect, sync_playwright
 
+from tests.observability.viewer.process import command, free_ports
 from tests.observability.viewer.samples import (
     PROTOBUF,
     START_NS,
@@ -38,12 +37,8 @@ class Viewer:
     """A viewer as a process, always on the same ports and the same folder."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as one, socket.socket() as two:
-            one.bind(("127.0.0.1", 0))
-            two.bind(("127.0.0.1", 0))
-            port, otlp_port = one.getsockname()[1], two.getsockname()[1]
-        options = ["--port", str(port), "--otlp-port", str(otlp_port), "--data-dir", str(folder)]
-        self._command = [sys.executable, "-m", "observability.cli", "viewer", *options]
+        port, otlp_port = free_ports()
+        self._command = command(port, otlp_port, folder)
         self.url, self.otlp_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{otlp_port}"
         self.start()
 

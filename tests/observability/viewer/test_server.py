@@ -7,7 +7,6 @@ import pty
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,29 +15,17 @@ import httpx
 import pytest
 
 from observability.viewer.server import _listen
+from tests.observability.viewer.process import command, free_ports
 from tests.observability.viewer.samples import PROTOBUF, nested
 
 TRACE = nested(1, ["root"]).SerializeToString()
-
-
-def free_ports() -> tuple[int, int]:
-    """Two ports that nobody listens on."""
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], two.getsockname()[1]
-
-
-def _command(port: int, otlp_port: int, folder: Path) -> list[str]:
-    options = ["--port", str(port), "--otlp-port", str(otlp_port), "--data-dir", str(folder)]
-    return [sys.executable, "-m", "observability.cli", "viewer", *options]
 
 
 @contextmanager
 def _running(port: int, otlp_port: int, folder: Path) -> Iterator[subprocess.Popen[str]]:
     """A viewer that listens; its greeting is not read yet."""
     process = subprocess.Popen(
-        _command(port, otlp_port, folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(port, otlp_port, folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
         yield process
@@ -87,7 +74,7 @@ def test_greeting_at_a_terminal(tmp_path: Path) -> None:
     """At a terminal it says where the pages are, and how a program is told to send."""
     port, otlp_port = free_ports()
     outer, inner = pty.openpty()
-    process = subprocess.Popen(_command(port, otlp_port, tmp_path), stdout=inner, stderr=inner)
+    process = subprocess.Popen(command(port, otlp_port, tmp_path), stdout=inner, stderr=inner)
     os.close(inner)
     with os.fdopen(outer) as terminal:
         try:
@@ -108,7 +95,7 @@ def test_taken_port(tmp_path: Path, taken: int) -> None:
     """A taken port is one line that says which, and what to do."""
     ports = free_ports()
     with closing(socket.create_server(("127.0.0.1", ports[taken]))):
-        ended = subprocess.run(_command(*ports, tmp_path), capture_output=True, text=True, timeout=20, check=False)
+        ended = subprocess.run(command(*ports, tmp_path), capture_output=True, text=True, timeout=20, check=False)
     assert ended.returncode == 1
     assert (ended.stdout, ended.stderr.count("\n")) == ("", 1)
     assert f"127.0.0.1:{ports[taken]} cannot be listened on" in ended.stderr
@@ -117,8 +104,9 @@ def test_taken_port(tmp_path: Path, taken: int) -> None:
 def test_unusable_folder(tmp_path: Path) -> None:
     """A folder that cannot be used is one line that says why, and what to do."""
     (tmp_path / "file").touch()
-    command = _command(*free_ports(), tmp_path / "file")
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    ended = subprocess.run(
+        command(*free_ports(), tmp_path / "file"), capture_output=True, text=True, timeout=20, check=False
+    )
     assert ended.returncode == 1
     assert (ended.stdout, ended.stderr.count("\n")) == ("", 1)
     assert "--data-dir" in ended.stderr
