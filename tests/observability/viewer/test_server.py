@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from observability.viewer.server import _listen
+from observability.viewer.server import _listen, _url
 from tests.observability.viewer.process import command, free_ports
 from tests.observability.viewer.samples import PROTOBUF, nested
 
@@ -128,6 +128,15 @@ def test_small_answers(host: str) -> None:
     """The event loop knows that it listens by TCP, for which it sends small answers without delay."""
     with closing(_listen(host, 0)) as listener:
         assert listener.proto == socket.IPPROTO_TCP
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("127.0.0.1", "http://127.0.0.1:1"), ("::1", "http://[::1]:1"), ("0.0.0.0", "http://localhost:1")],
+)
+def test_url(host: str, url: str) -> None:
+    """The address that is told is one that is answered."""
+    assert _url(host, 1) == url
 
 
 def test_second_viewer(tmp_path: Path) -> None:
