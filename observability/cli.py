@@ -57,6 +57,8 @@ def serve(
     ] = 0.0,
 ) -> None:
     """Run one service in the foreground."""
+    from pydantic import ValidationError
+
     from observability.launcher import LauncherError, load_factory, read_services
     from observability.providers import TelemetryError
     from observability.server import ServerError
@@ -70,6 +72,10 @@ def serve(
         serve_app(application, host=host, port=port or services[name].port, drain_delay_s=drain_delay)
         # The process ends here, and the last collection, over queues full of unsent telemetry, would take a second.
         gc.freeze()
+    except ValidationError as error:  # of the service's settings, whose fields are named for their variables
+        _fail("; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()))
+    except OSError as error:
+        _fail(f"service {name} cannot start: {error}")
     except (LauncherError, ServerError, TelemetryError) as error:
         _fail(error)
 

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 from observability.health import Health, HealthEndpoints
 from observability.inbound import InboundContext, InboundTrust, link_caller
 from observability.limits import RequestLimits
-from observability.problems import install_problem_handlers
+from observability.problems import CancelledRequests, install_problem_handlers
 from observability.providers import Telemetry
 from observability.requests import RequestLog
 from observability.runtime import observe_runtime
@@ -62,7 +62,6 @@ def observe(
         raise RuntimeError("this application is instrumented already: one observe() for each application")
     health = health if health is not None else Health()
     app.state.health = health
-    install_problem_handlers(app)
     FastAPIInstrumentor.instrument_app(
         app,
         tracer_provider=telemetry.tracer_provider,
@@ -106,10 +105,12 @@ def _wrap_middleware_stack(app: FastAPI, health: Health, inbound_context: Inboun
     InboundTrust(app, inbound_context)  # a wrong word fails here, not at the first request
 
     def build() -> ASGIApp:
+        install_problem_handlers(app)  # when the application starts, and everything has been mounted
         stack = build_instrumented()
         span = _server_span_middleware(stack)
         # Inside the server span, from the inside out:
         span.app = RequestLimits(span.app)  # before anything reads the body
+        span.app = CancelledRequests(span.app)  # around whatever is cut off
         span.app = RequestLog(span.app)  # around every answer, the limits' and the error handlers' too
         # Outside the server span, from the inside out:
         stack = InboundTrust(stack, inbound_context)  # before the span reads its parent from the headers

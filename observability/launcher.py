@@ -31,6 +31,8 @@ START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 9.0
 LAST_LINES = 20
 MAX_LINE_BYTES = 64 * 1024
+HELD_LINES = 1000
+"""How many lines are kept back while everything starts; of more the first are lost."""
 
 _COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan")
 _PR_SET_PDEATHSIG = 1
@@ -114,7 +116,7 @@ async def launch(pyproject: Path, *, base_port: int, data_dir: Path) -> int:
     services = read_services(pyproject)
     offset = base_port - BASE_PORT
     page, otlp = PAGE_PORT + offset, OTLP_PORT + offset
-    _check_ports([*(service.port + offset for service in services), page, otlp])
+    _check_ports([*(service.port + offset for service in services), page, otlp], base_port)
     console = Console(highlight=False, soft_wrap=True)
     launcher = _Launcher(console, width=max(len(service.name) for service in services))
     urls = {service.name: f"http://127.0.0.1:{service.port + offset}" for service in services}
@@ -141,6 +143,7 @@ async def launch(pyproject: Path, *, base_port: int, data_dir: Path) -> int:
         if started.done():
             started.result()
             _print_urls(console, urls, f"http://127.0.0.1:{page}")
+            launcher.show_output()
             deaths = asyncio.create_task(launcher.wait_for_deaths())
             await asyncio.wait({asked, deaths}, return_when=asyncio.FIRST_COMPLETED)
             deaths.cancel()
@@ -159,6 +162,7 @@ class _Launcher:
         self._width = width
         self._children: list[_Child] = []
         self._probes: dict[str, str] = {}
+        self._held: deque[tuple[_Child, str]] | None = deque(maxlen=HELD_LINES)
         self._stopping = False
         self.died = False
 
@@ -200,7 +204,14 @@ class _Launcher:
                             raise LauncherError(f"{child.name} did not start; its last lines are above")
                         await asyncio.sleep(0.05)
         except TimeoutError:
+            self.show_output()
             raise LauncherError(f"not everything was ready within {START_TIMEOUT_S:g} s") from None
+
+    def show_output(self) -> None:
+        """Show what the children have written so far and, from now on, what they write."""
+        held, self._held = self._held, None
+        for child, text in held or ():
+            self._show(child, text)
 
     async def wait_for_deaths(self) -> None:
         """Report each child that ends by itself, until all have ended."""
@@ -244,8 +255,14 @@ class _Launcher:
                 return
             text = line.decode(errors="replace").rstrip("\n")
             child.lines.append(text)
-            self._console.print(f"[{child.colour}]{child.name:<{self._width}}[/] │ ", end="")
-            self._console.out(text, highlight=False)
+            if self._held is None:
+                self._show(child, text)
+            else:
+                self._held.append((child, text))
+
+    def _show(self, child: _Child, text: str) -> None:
+        self._console.print(f"[{child.colour}]{child.name:<{self._width}}[/] │ ", end="")
+        self._console.out(text, highlight=False)
 
     async def _report(self, child: _Child) -> None:
         if child.output is not None:
@@ -257,7 +274,7 @@ class _Launcher:
             self._console.out(line, highlight=False)
 
 
-def _check_ports(ports: Sequence[int]) -> None:
+def _check_ports(ports: Sequence[int], base_port: int) -> None:
     for port in ports:
         if not 0 < port < 2**16:
             raise LauncherError(f"port {port} does not exist; choose a --port nearer to {BASE_PORT}")
@@ -266,9 +283,10 @@ def _check_ports(ports: Sequence[int]) -> None:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
+                other = base_port + 1000
                 raise LauncherError(
                     f"port {port} is taken (is another one running?); move all ports: "
-                    "clearspan up --port 9000, or make run PORT=9000"
+                    f"clearspan up --port {other}, or make run PORT={other}"
                 ) from None
 
 

@@ -6,12 +6,13 @@ second line or move a terminal's cursor: control, bidirectional and line-separat
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
@@ -19,22 +20,28 @@ from opentelemetry import trace
 from opentelemetry._logs import LoggerProvider
 from opentelemetry.instrumentation.logging.handler import LoggingHandler
 
-from observability.requests import current_route
+from observability.requests import current_route, was_logged
 from observability.scrub import scrub_attributes, scrub_text
+from observability.telemetry import SCRUBBED
 
 LogFormat = Literal["json", "pretty"]
 
 ROUTE = "http.route"
 
 # What exporting telemetry logs about itself. Were it exported, each failure would be the cause of the next one.
-_PIPELINE_LOGGERS = ("opentelemetry", "urllib3", "requests", "grpc", "observability.providers")
+_EXPORTER_LOGGERS = ("opentelemetry.exporter", "urllib3", "requests", "grpc")
+_PIPELINE_LOGGERS = ("opentelemetry", "observability.providers", *_EXPORTER_LOGGERS)
 
 _COMPLAINT_INTERVAL_S = 60.0
 
 # C0 and C1 controls, DEL, marks and overrides of writing direction, line and paragraph separators, BOM, surrogates.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
+_NO_JSON = ("NaN", "Infinity")  # what json.dumps writes for numbers that JSON does not have
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+
+_REQUEST_ATTRIBUTES = ("http.", "url.")
 
 _COLOURS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
 
@@ -58,14 +65,14 @@ def configure_logging(
     """
     stream = stream if stream is not None else sys.stdout
     chosen = format or ("pretty" if stream.isatty() else "json")
-    console = logging.StreamHandler(stream)
+    console = Console(stream)
     console.setFormatter(
         JsonFormatter(service_name) if chosen == "json" else PrettyFormatter(service_name, colour=stream.isatty())
     )
     console.addFilter(_add_route)
     console.addFilter(_unhandled_once)
     console.addFilter(PipelineComplaints())
-    export = LoggingHandler(logger_provider=logger_provider)
+    export = Export(logger_provider=logger_provider)
     export.addFilter(_add_route)
     export.addFilter(_unhandled_once)
     export.addFilter(_not_pipeline)
@@ -75,9 +82,42 @@ def configure_logging(
     root.addHandler(console)
     root.addHandler(export)
     root.setLevel(level)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        # The uvicorn command has given these handlers of its own by now, which neither scrub nor escape.
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+    logging.getLogger("uvicorn.access").disabled = True  # each request has its own line, with its trace
     logging.getLogger("alembic").setLevel(logging.WARNING)  # says at each start that there is nothing to do
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # `observability.server` tells of start and stop
     # An httpx line for each call repeats what the client span says, with the URL unscrubbed in its arguments.
     logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+class Console(logging.StreamHandler[TextIO]):
+    """Writes each record; one that cannot be rendered is told in its place, without its arguments."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record. A mistake in a log call must not become one of the request that made it."""
+        try:
+            line = self.format(record)
+        except Exception as error:  # noqa: BLE001 - whatever the arguments raise
+            line = self.format(_unrenderable(record, error))
+        try:
+            self.stream.write(line + self.terminator)
+            self.flush()
+        except (OSError, ValueError):
+            self.handleError(record)
+
+
+class Export(LoggingHandler):
+    """Hands each record to OpenTelemetry; one that cannot be rendered is told in its place, without its arguments."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand a record on; see `Console.emit`."""
+        try:
+            super().emit(_plain(record))
+        except Exception as error:  # noqa: BLE001 - whatever the arguments raise
+            super().emit(_unrenderable(record, error))
 
 
 class JsonFormatter(logging.Formatter):
@@ -100,14 +140,23 @@ class JsonFormatter(logging.Formatter):
         if context.is_valid:
             line["trace_id"] = trace.format_trace_id(context.trace_id)
             line["span_id"] = trace.format_span_id(context.span_id)
-        line.update({key: value for key, value in _extras(record).items() if key not in line})
+        extras, cut = _extras(record)
+        line.update({key: value for key, value in extras.items() if key not in line})
+        if cut:
+            line[SCRUBBED] = cut
         if stack := _stack(self, record):
             line["exception"] = stack
-        return escape(json.dumps(line, ensure_ascii=False, default=str))
+        text = json.dumps(line, ensure_ascii=False, default=str)
+        if any(constant in text for constant in _NO_JSON):
+            text = json.dumps(json.loads(text, parse_constant=str), ensure_ascii=False)
+        return escape(text)
 
 
 class PrettyFormatter(logging.Formatter):
-    """A line for people: time, level, message, extras in grey, the trace's id; stacks indented below it."""
+    """A line for people: time, level, message, extras in grey, the trace's id; stacks indented below it.
+
+    What the semantic conventions name of the request is left out: the request's own line says it in its message.
+    """
 
     def __init__(self, service_name: str, *, colour: bool) -> None:
         super().__init__()
@@ -119,7 +168,11 @@ class PrettyFormatter(logging.Formatter):
         clock = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
         level = self._paint(f"{record.levelname:<7}", _COLOURS.get(record.levelname, "0"))
         parts = [self._paint(clock, "2"), level, escape(scrub_text(record.getMessage())[0])]
-        extras = " ".join(f"{escape(key)}={escape(str(value))}" for key, value in _extras(record).items())
+        extras = " ".join(
+            f"{escape(key)}={escape(str(value))}"
+            for key, value in _extras(record)[0].items()
+            if not key.startswith(_REQUEST_ATTRIBUTES)
+        )
         context = trace.get_current_span().get_span_context()
         if context.is_valid:
             extras = f"{extras} trace_id={trace.format_trace_id(context.trace_id)}".lstrip()
@@ -134,12 +187,15 @@ class PrettyFormatter(logging.Formatter):
 
 
 class PipelineComplaints(logging.Filter):
-    """Lets the telemetry pipeline's own complaints through once a minute, with the number of those held back."""
+    """Lets the telemetry pipeline's own complaints through once a minute, with the number of those held back.
+
+    All exporters count as one complainant, since it is one collector that is down; every other logger counts by itself.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._next_at = 0.0
-        self._held_back = 0
+        self._next_at: dict[str, float] = {}
+        self._held_back: dict[str, int] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is shown."""
@@ -147,17 +203,17 @@ class PipelineComplaints(logging.Filter):
             return True
         if record.levelno < logging.WARNING:
             return False
+        complainant = "exporter" if _is_under(record.name, _EXPORTER_LOGGERS) else record.name
         now = time.monotonic()
-        if now < self._next_at:
-            self._held_back += 1
+        if now < self._next_at.get(complainant, 0.0):
+            self._held_back[complainant] = self._held_back.get(complainant, 0) + 1
             return False
-        self._next_at = now + _COMPLAINT_INTERVAL_S
+        self._next_at[complainant] = now + _COMPLAINT_INTERVAL_S
         message = record.getMessage()
-        if self._held_back:
-            message = f"{message} ({self._held_back} more like this in the last minute)"
+        if held_back := self._held_back.pop(complainant, 0):
+            message = f"{message} ({held_back} more like this in the last minute)"
         record.msg, record.args = message, ()
         record.exc_info = record.exc_text = None
-        self._held_back = 0
         return True
 
 
@@ -167,12 +223,22 @@ def escape(text: str) -> str:
 
 
 def _not_pipeline(record: logging.LogRecord) -> bool:
-    return not any(record.name == name or record.name.startswith(f"{name}.") for name in _PIPELINE_LOGGERS)
+    return not _is_under(record.name, _PIPELINE_LOGGERS)
+
+
+def _is_under(name: str, parents: tuple[str, ...]) -> bool:
+    return any(name == parent or name.startswith(f"{parent}.") for parent in parents)
 
 
 def _unhandled_once(record: logging.LogRecord) -> bool:
-    # The request's own line has the stack already, together with its trace.
-    return not (record.name == "uvicorn.error" and str(record.msg).startswith("Exception in ASGI application"))
+    """Drop uvicorn's report of an exception whose stack the kit has logged already, together with its trace."""
+    return record.name != "uvicorn.error" or record.exc_info is None or not was_logged(record.exc_info[1])
+
+
+def _unrenderable(record: logging.LogRecord, error: Exception) -> logging.LogRecord:
+    where = f"{record.pathname}:{record.lineno}"
+    message = f"this log call cannot be rendered ({type(error).__name__}): {where}"
+    return logging.LogRecord(record.name, logging.ERROR, record.pathname, record.lineno, message, (), None)
 
 
 def _add_route(record: logging.LogRecord) -> bool:
@@ -181,9 +247,22 @@ def _add_route(record: logging.LogRecord) -> bool:
     return True
 
 
-def _extras(record: logging.LogRecord) -> Mapping[str, Any]:
-    extras = {key: value for key, value in vars(record).items() if key not in _STANDARD}
-    return scrub_attributes(extras)[0] if extras else extras
+def _plain(record: logging.LogRecord) -> logging.LogRecord:
+    """The record with its objects as text: the SDK takes none, and complains of each."""
+    objects = {key: str(value) for key, value in vars(record).items() if key not in _STANDARD and _is_object(value)}
+    if not objects:
+        return record
+    plain = copy.copy(record)
+    vars(plain).update(objects)
+    return plain
+
+
+def _is_object(value: object) -> bool:
+    return value is not None and not isinstance(value, (str, bool, int, float, bytes, Mapping, Sequence))
+
+
+def _extras(record: logging.LogRecord) -> tuple[Mapping[str, Any], list[str]]:
+    return scrub_attributes({key: value for key, value in vars(record).items() if key not in _STANDARD})
 
 
 def _stack(formatter: logging.Formatter, record: logging.LogRecord) -> str:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from opentelemetry import trace
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Mount
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -64,15 +70,45 @@ def problem(
 
 
 def install_problem_handlers(app: FastAPI) -> None:
-    """Render HTTP errors, invalid requests and unhandled exceptions of an application as problems."""
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(RequestValidationError, _invalid_request)
-    app.add_exception_handler(Exception, _unhandled)
+    """Render HTTP errors, invalid requests and unhandled exceptions of an application as problems.
+
+    So do the FastAPI applications that are mounted in it. Handlers that the application has set itself stay.
+    """
+    for kind, handler in _HANDLERS.items():
+        if app.exception_handlers.get(kind) in (None, *_FASTAPI_HANDLERS):
+            app.add_exception_handler(kind, handler)
+    for route in app.routes:
+        if isinstance(route, Mount) and isinstance(route.app, FastAPI):
+            install_problem_handlers(route.app)
+
+
+class CancelledRequests:
+    """ASGI middleware that answers 503 for a request that the server cancels, which it does when it stops."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answered = False
+
+        async def watching_send(message: Message) -> None:
+            nonlocal answered
+            answered = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watching_send)
+        except asyncio.CancelledError:
+            if scope["type"] == "http" and not answered:
+                detail = "The server stops before the request was done; ask again."
+                headers = {"connection": "close", "retry-after": "1"}
+                await problem(503, "Service Unavailable", detail, headers=headers)(scope, receive, send)
+            raise
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - add_exception_handler promises it, its type does not
-    phrase = HTTPStatus(error.status_code).phrase
+    phrase = _phrase(error.status_code)
     if error.status_code in (204, 304):
         return Response(status_code=error.status_code, headers=error.headers)
     detail = error.detail if isinstance(error.detail, str) and error.detail != phrase else None
@@ -86,8 +122,34 @@ async def _invalid_request(_request: Request, error: Exception) -> Response:
     return problem(422, "Invalid request", "The request does not have the form that is asked for.", errors=errors)
 
 
+async def _hung_up(_request: Request, _error: Exception) -> Response:
+    # Nobody reads it, but the span and the request's line shall not tell of a fault of ours.
+    return problem(400, "Bad Request", "The request's body did not arrive whole.")
+
+
+async def _websocket_closed(_websocket: WebSocket, _error: Exception) -> None:
+    """A handler that does not catch the end of its WebSocket has ended too, and that is no fault."""
+
+
 async def _unhandled(_request: Request, _error: Exception) -> Response:
     return problem(500, "Internal Server Error", "An unexpected error occurred; the trace shows it.")
+
+
+_HANDLERS: dict[type[Exception], Any] = {  # Starlette's own type is a union that no dict of both kinds fits
+    HTTPException: _http_error,
+    RequestValidationError: _invalid_request,
+    ClientDisconnect: _hung_up,
+    WebSocketDisconnect: _websocket_closed,
+    Exception: _unhandled,
+}
+_FASTAPI_HANDLERS = (http_exception_handler, request_validation_exception_handler)
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:  # a status that no RFC names, such as nginx's 499
+        return "Client error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "Server error"
 
 
 def _pointer(location: tuple[Any, ...]) -> str:

@@ -9,14 +9,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable
 from contextvars import ContextVar
+from http import HTTPStatus
 
 from opentelemetry import trace
+from opentelemetry.trace import StatusCode
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from observability.telemetry import CLIENT_DISCONNECTED
 
 logger = logging.getLogger(__name__)
+
+_LOGGED = "_clearspan_logged"
+_NORMAL_CLOSURE, _CONNECTION_LOST = 1000, 1006  # RFC 6455, section 7.4.1
+
+_BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
 
 _current: ContextVar[Scope | None] = ContextVar("clearspan.request", default=None)
 
@@ -27,106 +35,163 @@ def current_route() -> str | None:
     return None if scope is None else _route(scope)
 
 
+def was_logged(error: BaseException | None) -> bool:
+    """Whether a request's line has told of this exception, with its stack."""
+    return getattr(error, _LOGGED, False)
+
+
 class RequestLog:
     """ASGI middleware inside the server span: logs each request once, when its response is complete.
 
-    Level INFO; ERROR with the stack for an exception that nobody handled, which then goes on to the server.
+    Level INFO; WARNING if the server cancelled it; ERROR with the stack for an exception that nobody handled, which
+    then goes on to the server. A WebSocket is logged once, when it is closed.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        exchange = _Exchange(receive, send)
+        exchange = _Exchange(scope, receive, send)
         token = _current.set(scope)
         try:
             await self.app(scope, exchange.receive, exchange.send)
-        except asyncio.CancelledError:
-            exchange.disconnected = True
-            exchange.mark()
-            exchange.log(scope, logging.WARNING)
-            raise
-        except Exception as error:
-            exchange.status = exchange.status or 500
-            exchange.log(scope, logging.ERROR, error)
+        except BaseException as error:
+            exchange.fail(error)
             raise
         else:
-            exchange.log(scope, logging.INFO)
+            exchange.log(logging.INFO)
         finally:
             _current.reset(token)
 
 
 class _Exchange:
-    """One request and its response as they pass by."""
+    """One request and its response, or one WebSocket, as they pass by."""
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope = scope
         self._receive = receive
         self._send = send
+        self._span = trace.get_current_span()  # the server's; inside there may be others
         self._started = time.perf_counter()
-        self._body_read = False
+        self._body_read = not any(name in _BODY_HEADERS for name, _ in scope["headers"])
+        self._status: int | None = None
+        self._close_code: int | None = None
+        self._disconnected = False
         self._complete = False
-        self.status: int | None = None
-        self.disconnected = False
+        self._logged = False
 
     async def receive(self) -> Message:
         message = await self._receive()
-        if message["type"] == "http.disconnect":
-            self._hung_up()
-        elif not message.get("more_body", False):
-            self._body_read = True
+        match message["type"]:
+            case "http.disconnect":
+                self._hung_up()
+            case "websocket.disconnect":
+                self._close_code = message.get("code")
+                if self._close_code == _CONNECTION_LOST:
+                    self._hung_up()
+            case "http.request" if not message.get("more_body", False):
+                self._body_read = True
         return message
 
     async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
+        match message["type"]:
+            case "http.response.start":
+                self._status = message["status"]
+            case "websocket.close":
+                self._close_code = message.get("code", _NORMAL_CLOSURE)
         final = message["type"] == "http.response.body" and not message.get("more_body", False)
-        if final and self._body_read and not self.disconnected:
-            await self._look_for_hang_up()
+        if final and self._body_read and not self._disconnected:
+            self._look_for_hang_up()
+        await self._send(message)
         if final:
             self._complete = True
-        await self._send(message)
+            if self._status is not None and self._status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                self.log(logging.INFO)  # without waiting for background tasks; after a 500 its exception may follow
 
-    async def _look_for_hang_up(self) -> None:
+    def fail(self, error: BaseException) -> None:
+        """Log an exception that nobody handled. The span of an `Exception` has it already, by contrib's middleware."""
+        if isinstance(error, asyncio.CancelledError):
+            if not self._disconnected:
+                self._span.set_status(StatusCode.ERROR, "cancelled by the server")
+            self.log(logging.WARNING)
+            return
+        if not isinstance(error, Exception):
+            self._span.record_exception(error)
+            self._span.set_status(StatusCode.ERROR, type(error).__name__)
+        self.log(logging.ERROR, error)
+        setattr(error, _LOGGED, True)
+
+    def log(self, level: int, error: BaseException | None = None) -> None:
+        if self._logged:
+            if error is not None:
+                logger.error("%s %s failed after its response", *self._request(), exc_info=error)
+            return
+        self._logged = True
+        seconds = time.perf_counter() - self._started
+        attributes: dict[str, object] = {"url.path": self._scope["path"]}
+        if self._scope["type"] == "http":
+            attributes["http.request.method"] = self._scope["method"]
+            attributes["http.server.request.duration"] = seconds
+        if self._status is not None:
+            attributes["http.response.status_code"] = self._status
+        if self._disconnected:
+            attributes[CLIENT_DISCONNECTED] = True
+        logger.log(
+            level,
+            "%s %s %s %.1f ms",
+            *self._request(),
+            self._outcome(level),
+            seconds * 1000,
+            extra=attributes,
+            exc_info=error,
+        )
+
+    def _look_for_hang_up(self) -> None:
         """Ask the server, without waiting, whether the client is still there.
 
-        Once the request's body is read the next message can only be a disconnect. The server tells of it when it is
-        asked, so a handler that never asks would be logged as if its answer had been read.
+        Once the request's body is read, or where there is none, only a disconnect can come, after a last empty message.
+        The server tells of it when it is asked, so a handler that never asks would be logged as if its answer had been
+        read.
         """
-        try:
-            async with asyncio.timeout(0):
-                message = await self._receive()
-        except TimeoutError:
-            return
-        if message["type"] == "http.disconnect":
-            self._hung_up()
+        for _ in range(2):
+            message = _ready(self._receive())
+            if message is not None and message["type"] == "http.disconnect":
+                self._hung_up()
 
     def _hung_up(self) -> None:
         if not self._complete:
-            self.disconnected = True
-            self.mark()
+            self._disconnected = True
+            self._span.set_attribute(CLIENT_DISCONNECTED, True)
 
-    def mark(self) -> None:
-        trace.get_current_span().set_attribute(CLIENT_DISCONNECTED, True)
+    def _request(self) -> tuple[str, str]:
+        return self._scope.get("method", "WEBSOCKET"), self._scope["path"]
 
-    def log(self, scope: Scope, level: int, error: Exception | None = None) -> None:
-        milliseconds = (time.perf_counter() - self._started) * 1000
-        path = scope["path"]
-        outcome = "client hung up" if self.disconnected else str(self.status or "no response")
-        attributes: dict[str, object] = {
-            "http.request.method": scope["method"],
-            "url.path": path,
-            "http.server.request.duration": milliseconds / 1000,
-        }
-        if self.status is not None:
-            attributes["http.response.status_code"] = self.status
-        if self.disconnected:
-            attributes[CLIENT_DISCONNECTED] = True
-        logger.log(
-            level, "%s %s %s %.1f ms", scope["method"], path, outcome, milliseconds, extra=attributes, exc_info=error
-        )
+    def _outcome(self, level: int) -> str:
+        if self._disconnected:
+            return "client hung up"
+        if self._scope["type"] == "websocket":
+            return "closed" if self._close_code is None else f"closed {self._close_code}"
+        if level == logging.WARNING:
+            return "cancelled by the server"
+        return str(self._status or (500 if level == logging.ERROR else "no response"))
+
+
+def _ready(receiving: Awaitable[Message]) -> Message | None:
+    """The message if it is there already. Else None, and the waiting is given up before it began.
+
+    One step by hand spares each request the turn of the event loop that a time limit of zero would take.
+    """
+    steps = receiving.__await__()
+    try:
+        next(steps)
+    except StopIteration as end:
+        message: Message = end.value
+        return message
+    steps.close()
+    return None
 
 
 def _route(scope: Scope) -> str | None:

@@ -1,7 +1,8 @@
 """Cutting secrets out of what leaves the process: URLs, headers, SQL, free text.
 
-Pure functions on plain values. They run in the exporters' threads for each attribute of each span, so a value that
-cannot hold a secret is told apart by one search. What was cut is named by its path, never by its value.
+Pure functions on plain values. They run in the exporters' threads for each attribute of each span, and in the caller's
+for each line on stdout, so a value that cannot hold a secret is told apart by one search, and no text is longer than
+`MAX_TEXT` characters. What was cut is named by its path, never by its value.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from typing import Any
 
 REDACTED = "[REDACTED]"
 
+MAX_TEXT = 16 * 1024
+"""Characters of a text that are kept, its beginning and its end; a stack trace tells most at its end."""
+
 ALLOWED_QUERY = frozenset({"after", "limit", "lookback", "offset", "order", "page", "sort"})
 """Names of query parameters whose values are kept; every other value in a URL is cut."""
 
 _SECRET_NAME = re.compile(
-    r"passw(?:or)?d|passphrase|secret|api[-_]?key|private[-_]?key|access[-_]?key|credential|authorization|cookie"
-    r"|session[-_]?id|card[-_]?number|(?:^|[-_.])(?:pwd|token|cvv|cvc)$",
+    r"passw(?:or)?d|passphrase|secret(?!ar)|api[-_]?key|private[-_]?key|access[-_]?key|credential|authorization|cookie"
+    r"|session[-_]?id|card[-_]?number|(?:^|[-_.])(?:pwd|token|cvv|cvc)$|^url\.fragment$|^db\.query\.parameter\.",
     re.IGNORECASE,
 )
 _SQL_NAMES = frozenset({"db.query.text", "db.statement"})
@@ -27,27 +31,35 @@ _TARGET_NAMES = frozenset({"http.target", "http.url", "url.full"})
 
 # One search decides whether a text can hold anything that the patterns below would cut.
 _SUSPICIOUS = re.compile(
-    r"://|\?\w|passw|pwd|secret|token|api[-_]?key|private|access[-_]?key|credential|authorization|cookie|bearer|basic "
-    r"|cvv|cvc|session|eyJ|\d[ -]?\d{3}[ -]?\d{4}",
+    r"://|\?\w|\[SQL: |passw|pwd|secret|token|api[-_]?key|private|access[-_]?key|credential|authorization|cookie"
+    r"|bearer|basic |cvv|cvc|session|eyJ|\d[ -]?\d{3}[ -]?\d{4}",
     re.IGNORECASE,
 )
 # Each repetition is bounded or cannot give way to its neighbour, so that time is linear in the text's length.
 _URL = re.compile(r"[a-z][a-z0-9+.-]{0,20}://[^\s\"'<>\\`]+", re.IGNORECASE)
+# Up to the last @ before the path; a password may hold a raw slash, and what follows the colon is then no port.
+_USER_INFO = re.compile(r"^(?:[^/]*@|[^/:@]*:(?!\d{1,5}(?:/|$)).*@)")
 _RELATIVE_QUERY = re.compile(r"(?<=\?)[\w.\-\[\]]{1,64}=[^\s\"'<>#]*")
-_SCHEME = re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE)
+# A word after `bearer` is a token if it is long or has a digit or a capital; "bearer tokens" is English.
+_SCHEME = re.compile(r"\b((?i:bearer|basic))\s+(?:(?=[\w.~+/=-]{0,64}[A-Z0-9=])[\w.~+/=-]{6,}|[\w.~+/=-]{16,})")
+# name=value, name: value, "name": value, \"name\": value, ('name', b'value')
+_JOINT = r"(?:\\?[\"'],\s{0,3}|\\?[\"']?\s{0,3}[=:]\s{0,3})(?:b(?=[\"']))?"
+_QUOTED = r"\\\"(?:[^\"\\]|\\[^\"])*\\\"|\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'"
+_COOKIE = re.compile(rf"(cookie{_JOINT})({_QUOTED}|[^\r\n\"']+)", re.IGNORECASE | re.DOTALL)
 _PAIR = re.compile(
-    r"([\w-]{0,32}(?:passw(?:or)?d|passphrase|pwd|secret|token|api[-_]?key|private[-_]?key|access[-_]?key|credentials?"
-    r"|authorization|cookie|cvv|cvc)[\"']?\s{0,3}[=:]\s{0,3})"
-    r"(\"[^\"]*\"|'[^']*'|[^\s\"',;&)\]}]+)",
-    re.IGNORECASE,
+    r"((?:passw(?:or)?d|passphrase|pwd|secret|token|api[-_]?key|private[-_]?key|access[-_]?key|credentials?"
+    rf"|authorization|cvv|cvc){_JOINT})({_QUOTED}|(?:(?:bearer|basic)\s+)?[^\s\"',;&)\]}}\\]+)",
+    re.IGNORECASE | re.DOTALL,
 )
-_JWT = re.compile(r"\beyJ[\w-]{8,}\.[\w-]{4,}\.[\w-]*")
+_JWT = re.compile(r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]{4,}\.[\w-]*")
 _PEM = re.compile(r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,30}PRIVATE KEY-----|\Z)", re.DOTALL)
 _CARD = re.compile(r"(?<![\w.-])\d(?:[ -]?\d){12,18}(?![\w-])")
+_SQL_BLOCK = "[SQL: "
 _SQL_NOISE = re.compile(r"/\*.*?(?:\*/|\Z)|--[^\n]*", re.DOTALL)
 _SQL_LITERAL = re.compile(
     r"(\"(?:[^\"]|\"\")*\")"  # a quoted identifier stays
-    r"|(?:\b[NEXB])?'(?:[^']|'')*(?:'|\Z)|\$(\w*)\$.*?(?:\$\2\$|\Z)"
+    r"|\bE'(?:[^'\\]|\\.|'')*(?:'|\Z)"  # only here does a backslash escape, in PostgreSQL
+    r"|(?:\b[NXB])?'(?:[^']|'')*(?:'|\Z)|\$(\w*)\$.*?(?:\$\2\$|\Z)"
     r"|(?<![\w$:.])(?:0x[0-9a-f]+|\d+(?:\.\d+)?(?:e[+-]?\d+)?)\b",
     re.IGNORECASE | re.DOTALL,
 )
@@ -69,12 +81,16 @@ def scrub_attributes(attributes: Mapping[str, Any], *, at: str = "attributes") -
 
 def scrub_text(text: str) -> tuple[str, bool]:
     """Clean free text; the second value tells whether anything was cut."""
-    if _SUSPICIOUS.search(text) is None:
-        return text, False
-    cleaned = _PEM.sub(REDACTED, text)
+    shortened = _shorten(text)
+    if _SUSPICIOUS.search(shortened) is None:
+        return shortened, shortened is not text
+    cleaned = _PEM.sub(REDACTED, shortened)
+    if _SQL_BLOCK in cleaned:
+        cleaned = _sql_blocks(cleaned)
     cleaned = _URL.sub(lambda match: scrub_url(match[0])[0], cleaned)
     cleaned = _RELATIVE_QUERY.sub(lambda match: _query(match[0]), cleaned)
     cleaned = _SCHEME.sub(lambda match: f"{match[1]} {REDACTED}", cleaned)
+    cleaned = _COOKIE.sub(_pair, cleaned)
     cleaned = _PAIR.sub(_pair, cleaned)
     cleaned = _JWT.sub(REDACTED, cleaned)
     cleaned = _CARD.sub(lambda match: REDACTED if _luhn(match[0]) else match[0], cleaned)
@@ -87,9 +103,7 @@ def scrub_url(url: str) -> tuple[str, bool]:
     rest, question, query = rest.partition("?")
     scheme, separator, location = rest.partition("://")
     if separator:
-        authority, slash, path = location.partition("/")
-        _, at, host = authority.rpartition("@")
-        rest = f"{scheme}://{host if at else authority}{slash}{path}"
+        rest = f"{scheme}://{_USER_INFO.sub('', location)}"
     cleaned = f"{rest}{question}{_query(query)}"
     return cleaned, cleaned != url
 
@@ -106,24 +120,33 @@ def _is_secret(name: str) -> bool:
 
 
 def _value(name: str, value: Any, path: str, cut: list[str]) -> Any:  # noqa: ANN401 - whatever an attribute holds
-    if _is_secret(name) and isinstance(value, (str, bytes, Sequence, Mapping)):
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if _is_secret(name):
         if value in (REDACTED, [REDACTED], (REDACTED,)):
             return value
         cut.append(path)
-        return REDACTED if isinstance(value, (str, bytes, Mapping)) else [REDACTED]
+        return [REDACTED] if isinstance(value, (list, tuple)) else REDACTED
     if isinstance(value, str):
         cleaned, changed = _string(name, value)
         if changed:
             cut.append(path)
         return cleaned
     if isinstance(value, Mapping):
-        return {key: _value(str(key), item, f"{path}.{key}", cut) for key, item in value.items()}
+        return {str(key): _value(str(key), item, f"{path}.{key}", cut) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes):
         return [_value(name, item, f"{path}[{index}]", cut) for index, item in enumerate(value)]
-    return value
+    # Bytes and objects are judged by what they would be written as.
+    cleaned, changed = scrub_text(value.decode("latin-1") if isinstance(value, bytes) else str(value))
+    if changed:
+        cut.append(path)
+    return cleaned if changed else value
 
 
 def _string(name: str, value: str) -> tuple[str, bool]:
+    shortened = _shorten(value)
+    if shortened is not value:
+        return _string(name, shortened)[0], True
     if name in _SQL_NAMES:
         return scrub_sql(value)
     if name in _QUERY_NAMES:
@@ -140,18 +163,35 @@ def _query(query: str) -> str:
 
 def _parameter(parameter: str) -> str:
     name, equals, value = parameter.partition("=")
-    if not value or name in ALLOWED_QUERY:
+    if not parameter or name in ALLOWED_QUERY or (equals and not value):
         return parameter
-    return f"{name}{equals}{REDACTED}"
+    return f"{name}={REDACTED}" if equals else REDACTED  # without a name it may be the secret itself
+
+
+def _shorten(text: str) -> str:
+    if len(text) <= MAX_TEXT:
+        return text
+    mark = f" … {len(text) - MAX_TEXT} characters … "
+    half = (MAX_TEXT - len(mark)) // 2
+    return f"{text[:half]}{mark}{text[-half:]}"
+
+
+def _sql_blocks(text: str) -> str:
+    """Clean the statements that SQLAlchemy puts into its exceptions' texts, as `[SQL: ...]` up to a line's end."""
+    before, *blocks = text.split(_SQL_BLOCK)
+    cleaned = [before]
+    for block in blocks:
+        sql, end, rest = block.partition("]\n")
+        cleaned.append(scrub_sql(sql)[0] + end + rest)
+    return _SQL_BLOCK.join(cleaned)
 
 
 def _pair(match: re.Match[str]) -> str:
-    quote = match[2][0] if match[2][0] in "\"'" else ""
-    return (
-        match[0]
-        if match[2].startswith(("[REDACTED", "Bearer", "Basic", "bearer", "basic"))
-        else (f"{match[1]}{quote}{REDACTED}{quote}")
-    )
+    value = match[2]
+    if value.startswith("[REDACTED"):
+        return match[0]
+    quote = '\\"' if value.startswith('\\"') else value[0] if value[0] in "\"'" else ""
+    return f"{match[1]}{quote}{REDACTED}{quote}"
 
 
 def _luhn(text: str) -> bool:

@@ -8,6 +8,7 @@ which flushes the telemetry; exit code 0. uvicorn by itself stops accepting at o
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Generator
@@ -17,7 +18,10 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from observability.connection import BoundedConnection
 from observability.health import Health
+
+logger = logging.getLogger(__name__)
 
 
 class ServerError(Exception):
@@ -48,6 +52,7 @@ def serve(
     listener = _listen(host, port)
     config = uvicorn.Config(
         app,
+        http=BoundedConnection,
         log_config=None,  # records go where `configure_logging` sends them
         access_log=False,  # each request has its own line, with its trace
         server_header=False,
@@ -67,6 +72,14 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._health = health
         self._drain_delay_s = drain_delay_s
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start as uvicorn does, and say where."""
+        await super().startup(sockets)
+        if self.started:
+            for listener in sockets or ():
+                host, port, *_ = listener.getsockname()
+                logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -88,6 +101,7 @@ class _Server(uvicorn.Server):
             self.force_exit = True
             return
         self._health.drain()
+        logger.info("stopping: not ready any more, requests in flight end")
         asyncio.get_running_loop().call_later(self._drain_delay_s, self._stop)
 
     def _stop(self) -> None:

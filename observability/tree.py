@@ -36,7 +36,8 @@ class Log:
 def render(spans: Iterable[Span], logs: Iterable[Log] = (), *, attributes: Sequence[str] = ()) -> str:
     """Draw the traces that the spans belong to, each headed by its number in order of their first span.
 
-    A span whose parent is not among them is drawn at the top and marked `orphan`. A link is shown by the name of the
+    A span whose parent is not among them is drawn at the top and marked `orphan`; of spans that are each other's
+    parents the first is drawn at the top. A span that comes twice is drawn once. A link is shown by the name of the
     span that it leads to, or as `outside` where that is not among them.
 
     Args:
@@ -46,20 +47,27 @@ def render(spans: Iterable[Span], logs: Iterable[Log] = (), *, attributes: Seque
     """
     ordered = sorted(spans, key=lambda span: (span.start, span.span_id))
     by_id = {(span.trace_id, span.span_id): span for span in ordered}
+    spans_of: dict[int, list[Span]] = {}
     children: dict[tuple[int, int | None], list[Span]] = {}
     for span in ordered:
+        spans_of.setdefault(span.trace_id, []).append(span)
         known = span.parent_id is not None and (span.trace_id, span.parent_id) in by_id
         children.setdefault((span.trace_id, span.parent_id if known else None), []).append(span)
     logs_of: dict[tuple[int, int], list[Log]] = {}
     for log in sorted(logs, key=lambda log: log.time):
         logs_of.setdefault((log.trace_id, log.span_id), []).append(log)
     blocks: list[str] = []
-    for trace_id in dict.fromkeys(span.trace_id for span in ordered):
+    for trace_id, everything in spans_of.items():
         lines = [f"trace {len(blocks) + 1}"]
-        # Depth first with a stack of our own: a deep trace must not meet the interpreter's recursion limit.
-        pending = [(span, 1) for span in reversed(children[trace_id, None])]
+        drawn: set[int] = set()
+        # Depth first with a stack of our own: a deep trace must not meet the interpreter's recursion limit. Below the
+        # tops lie all spans, for those that are each other's parents and so hang from no top.
+        pending = [(span, 1) for span in reversed([*children.get((trace_id, None), ()), *everything])]
         while pending:
             span, depth = pending.pop()
+            if span.span_id in drawn:
+                continue
+            drawn.add(span.span_id)
             indent = "  " * depth
             lines.append(indent + _line(span, by_id, attributes))
             lines += [f"{indent}  · {log.severity} {log.body}" for log in logs_of.get((trace_id, span.span_id), ())]

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from observability.launcher import LauncherError, Service, load_factory, read_services
+from tests.ports import free_base_port
 
 APP = """
 from fastapi import FastAPI
@@ -47,34 +48,27 @@ def _project(folder: Path, factory: str = "create_app") -> int:
     (folder / "pyproject.toml").write_text(
         f'[tool.clearspan.services]\nfirst = {{ app = "shop:{factory}", port = 8000 }}\n'
     )
-    for base in range(20_000, 40_000, 37):
-        ports = [base, base - 8000 + 16686, base - 8000 + 4318]
-        try:
-            for port in ports:
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        return base
-    raise AssertionError("no free ports")
+    return free_base_port()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_up(tmp_path: Path, number: signal.Signals) -> None:
-    """Everything starts, a table says where it is, logs have their service's name, and a signal stops it cleanly."""
+    """Everything starts, a table says where it is, then logs have their service's name, and a signal stops it."""
     base = _project(tmp_path)
     process = _up(tmp_path, "--port", str(base))
     assert process.stdout is not None
-    seen = []
+    lines = []
     for line in process.stdout:
-        seen.append(line)
-        if f"curl http://127.0.0.1:{base}/orders" in line:
+        lines.append(line)
+        if "listening on" in line:
             break
     process.send_signal(number)
     rest, _ = process.communicate(timeout=20)
-    output = "".join(seen) + rest
-    assert f"http://127.0.0.1:{base - 8000 + 16686}" in output
-    assert "first  │ {" in output or "first │ {" in output
+    assert lines[0].split() == ["first", f"http://127.0.0.1:{base}"]
+    assert lines[1].split() == ["traces", f"http://127.0.0.1:{base - 8000 + 16686}"]
+    assert f"curl http://127.0.0.1:{base}/orders" in "".join(lines)
+    assert lines[-1].startswith("first │ {")
+    assert "stopping" in rest
     assert process.returncode == 0
 
 

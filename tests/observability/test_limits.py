@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 from fastapi import FastAPI, Request
+from starlette.types import Message, Receive, Scope, Send
 
 from observability.limits import RequestLimits
 
@@ -24,7 +26,7 @@ def _client() -> httpx.AsyncClient:
     async def parsed(body: list[int]) -> int:
         return len(body)
 
-    limits = RequestLimits(app, max_body_bytes=100, max_headers=10, max_header_bytes=1000)
+    limits = RequestLimits(app, max_body_bytes=100, body_timeout_s=0.05, max_headers=10, max_header_bytes=1000)
     return httpx.AsyncClient(transport=httpx.ASGITransport(limits), base_url="http://service")
 
 
@@ -63,9 +65,40 @@ async def test_lying_length() -> None:
     assert response.status_code == 413
 
 
+@pytest.mark.parametrize("path", ["/length", "/parsed"])
+async def test_slow_body(path: str) -> None:
+    """A body that does not arrive in time is refused, whoever reads it."""
+
+    async def stuck() -> AsyncIterator[bytes]:
+        yield b"1,"
+        await asyncio.Event().wait()
+
+    async with _client() as client:
+        response = await client.post(path, content=stuck(), headers={"content-type": "application/json"})
+    assert (response.status_code, response.headers["connection"]) == (408, "close")
+
+
+async def test_wait_after_body() -> None:
+    """Once the body is there its time is over: waiting for the client to hang up takes as long as it takes."""
+    messages: asyncio.Queue[Message] = asyncio.Queue()
+    messages.put_nowait({"type": "http.request", "body": b"x", "more_body": False})
+    received: list[Message] = []
+
+    async def app(_scope: Scope, receive: Receive, _send: Send) -> None:
+        received.append(await receive())
+        asyncio.get_running_loop().call_later(0.05, messages.put_nowait, {"type": "http.disconnect"})
+        received.append(await receive())
+
+    async def send(message: Message) -> None:
+        raise AssertionError(message)
+
+    await RequestLimits(app, body_timeout_s=0.01)({"type": "http", "headers": []}, messages.get, send)
+    assert [message["type"] for message in received] == ["http.request", "http.disconnect"]
+
+
 @pytest.mark.parametrize("headers", [{f"x-{n}": "1" for n in range(20)}, {"x-long": "a" * 1000}], ids=["many", "long"])
 async def test_headers(headers: dict[str, str]) -> None:
     """Too many or too long headers are refused."""
     async with _client() as client:
         response = await client.post("/length", headers=headers)
-    assert (response.status_code, response.json()["title"]) == (431, "Request header fields too large")
+    assert (response.status_code, response.json()["title"]) == (431, "Request Header Fields Too Large")

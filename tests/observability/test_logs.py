@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import json
 import logging
+import logging.config
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn.config
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.sdk._logs import LoggerProvider
@@ -17,6 +20,8 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from observability import logs
 from observability.logs import JsonFormatter, PipelineComplaints, PrettyFormatter, configure_logging
+from observability.providers import ScrubbingLogExporter
+from observability.telemetry import SCRUBBED
 
 FORGERIES = [
     "line\nfeed",
@@ -27,6 +32,10 @@ FORGERIES = [
     "bidi\u202e\u2066",
     "nul\x00",
 ]
+
+
+CYCLE: list[object] = []
+CYCLE.append(CYCLE)
 
 
 def _record(message: str, **extra: Any) -> logging.LogRecord:
@@ -88,6 +97,12 @@ def test_any_text_is_one_line(text: str) -> None:
     assert len(PrettyFormatter("s", colour=False).format(_record(text)).encode().splitlines()) == 1
 
 
+def test_pretty_is_short() -> None:
+    """The pretty form shows the program's own extras, and not what the request's line says already."""
+    record = _record("GET / 200", sku="mug", **{"http.request.method": "GET", "url.path": "/"})
+    assert PrettyFormatter("s", colour=False).format(record).endswith("GET / 200 sku=mug")
+
+
 def test_stack_is_indented() -> None:
     """A stack in the pretty form stands indented below its line, so that its text cannot pass for a record."""
     try:
@@ -114,7 +129,7 @@ def test_secrets(formatter: logging.Formatter) -> None:
 
 def test_both_sinks(root: logging.Logger) -> None:
     """A record goes to the stream and, the same, to OpenTelemetry."""
-    stream, exporter = io.StringIO(), InMemoryLogRecordExporter()
+    stream, exporter = io.StringIO(), InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]  # the SDK has no annotation
     provider = LoggerProvider(shutdown_on_exit=False)
     provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
     configure_logging("orders", provider, stream=stream)
@@ -126,23 +141,98 @@ def test_both_sinks(root: logging.Logger) -> None:
     assert len(root.handlers) == 2
 
 
+class Broken:
+    """An argument that cannot be shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("password=canary")
+
+
+@pytest.mark.usefixtures("root")
+@pytest.mark.parametrize(
+    ("message", "arguments", "extra"),
+    [
+        ("password %s %s", ("password=canary",), {}),
+        ("%s", (Broken(),), {}),
+        ("fine", (), {"broken": Broken()}),
+        ("fine", (), {"cyclic": CYCLE}),
+    ],
+)
+def test_broken_call(
+    capsys: pytest.CaptureFixture[str], message: str, arguments: tuple[object, ...], extra: dict[str, object]
+) -> None:
+    """A log call that cannot be rendered raises nothing, and is told in one line without its arguments."""
+    stream, exporter = io.StringIO(), InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]  # as above
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(SimpleLogRecordProcessor(ScrubbingLogExporter(exporter)))
+    configure_logging("orders", provider, stream=stream)
+    logging.getLogger("app").error(message, *arguments, extra=extra)
+    (line,) = stream.getvalue().splitlines()
+    assert json.loads(line)["message"].startswith("this log call cannot be rendered")
+    assert "test_logs.py" in line
+    assert "canary" not in line + str(exporter.get_finished_logs()) + "".join(capsys.readouterr())
+
+
+@pytest.mark.usefixtures("root")
+def test_object_as_extra() -> None:
+    """An object is logged as its text in both places, without a complaint."""
+    stream, exporter = io.StringIO(), InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]  # as above
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+    configure_logging("orders", provider, stream=stream)
+    logging.getLogger("app").info("reading", extra={"path": Path("a/b")})
+    (line,) = stream.getvalue().splitlines()
+    assert json.loads(line)["path"] == "a/b"
+    assert exporter.get_finished_logs()[0].log_record.attributes == {"path": "a/b"}
+
+
+def test_numbers_that_json_lacks() -> None:
+    """NaN and infinity are written as text, since no reader of JSON takes them otherwise."""
+    line = JsonFormatter("s").format(_record("NaN it is", nan=float("nan"), inf=[float("-inf")]))
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    read = json.loads(line, parse_constant=refuse)
+    assert (read["nan"], read["inf"], read["message"]) == ("NaN", ["-Infinity"], "NaN it is")
+
+
+def test_cuts_are_named() -> None:
+    """A line names what was cut from its extras, by path."""
+    assert json.loads(JsonFormatter("s").format(_record("x", password="canary")))[SCRUBBED] == ["attributes.password"]
+
+
+@pytest.mark.usefixtures("root")
+def test_uvicorn_is_taken_over() -> None:
+    """The handlers that the uvicorn command has set write neither past the scrubber nor a second line a request."""
+    logging.config.dictConfig(uvicorn.config.LOGGING_CONFIG)
+    stream = io.StringIO()
+    configure_logging("orders", LoggerProvider(shutdown_on_exit=False), stream=stream)
+    logging.getLogger("uvicorn.access").info("GET /?token=canary")
+    logging.getLogger("uvicorn.error").error("password=canary")
+    (line,) = stream.getvalue().splitlines()
+    assert "canary" not in line
+    assert logging.getLogger("uvicorn").handlers == []
+
+
 @pytest.mark.usefixtures("root")
 def test_pipeline_is_not_exported() -> None:
     """What the exporters log about themselves is never exported, else each failure would cause the next."""
-    stream, exporter = io.StringIO(), InMemoryLogRecordExporter()
+    stream, exporter = io.StringIO(), InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]  # the SDK has no annotation
     provider = LoggerProvider(shutdown_on_exit=False)
     provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
     configure_logging("orders", provider, stream=stream)
     for name in ("opentelemetry.exporter.otlp", "urllib3.connectionpool", "opentelemetry.sdk.trace"):
         logging.getLogger(name).error("cannot connect")
     assert exporter.get_finished_logs() == ()
-    assert len(stream.getvalue().splitlines()) == 1
+    loggers = [json.loads(line)["logger"] for line in stream.getvalue().splitlines()]
+    assert loggers == ["opentelemetry.exporter.otlp", "opentelemetry.sdk.trace"]
 
 
 def test_complaints_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pipeline's complaints are shown once a minute, with the number of those held back."""
     now = [0.0]
-    monkeypatch.setattr(logs.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("observability.logs.time.monotonic", lambda: now[0])
     complaints = PipelineComplaints()
     shown = []
     for _ in range(130):
@@ -155,6 +245,14 @@ def test_complaints_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
         "no collector (59 more like this in the last minute)",
         "no collector (59 more like this in the last minute)",
     ]
+
+
+def test_complaints_of_others() -> None:
+    """All exporters are one complainant, and hold back no complaint of another one."""
+    complaints = PipelineComplaints()
+    names = ["opentelemetry.exporter.a", "urllib3.pool", "opentelemetry.sdk.x", "opentelemetry.context", "grpc"]
+    shown = [name for name in names if complaints.filter(logging.LogRecord(name, logging.ERROR, "", 1, "x", (), None))]
+    assert shown == ["opentelemetry.exporter.a", "opentelemetry.sdk.x", "opentelemetry.context"]
 
 
 def test_own_records_are_not_held_back() -> None:

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
@@ -19,6 +21,16 @@ from opentelemetry.trace import Link, SpanContext, StatusCode
 
 from observability.providers import ScrubbingSpanExporter, Telemetry, TelemetryError
 from observability.telemetry import SCRUBBED
+
+TELL_ALL = """
+import logging
+from observability import Telemetry
+telemetry = Telemetry.from_environment("s")
+telemetry.meter_provider.get_meter("m").create_counter("c").add(1)
+with telemetry.tracer_provider.get_tracer("t").start_as_current_span("work"):
+    logging.getLogger("app").info("working")
+print(telemetry.close())
+"""
 
 
 def _in_new_process(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -153,6 +165,91 @@ print(telemetry.close(), time.monotonic() - started < 3.0, telemetry.close())
     endpoint = f"http://127.0.0.1:{collector.getsockname()[1]}"
     result = _in_new_process(code, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, CLEARSPAN_CLOSE_TIMEOUT="0.5")
     assert (result.stdout.splitlines()[-1], result.returncode) == ("False True False", 0)
+
+
+def test_drops_are_counted(collector: socket.socket) -> None:
+    """Spans that found the queue full are counted with the reason, in the telemetry of the telemetry."""
+    code = """
+from observability import Telemetry
+telemetry = Telemetry.from_environment("s")
+tracer = telemetry.tracer_provider.get_tracer("t")
+for _ in range(1000):
+    tracer.start_span("work").end()
+telemetry.meter_provider.force_flush()
+"""
+    result = _in_new_process(
+        code,
+        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{collector.getsockname()[1]}",
+        OTEL_METRICS_EXPORTER="console",
+        OTEL_LOGS_EXPORTER="none",
+        OTEL_BSP_MAX_QUEUE_SIZE="10",
+        OTEL_BSP_MAX_EXPORT_BATCH_SIZE="5",
+    )
+    exported, _ = json.JSONDecoder().raw_decode(result.stdout[result.stdout.index("{\n") :])
+    values = {
+        (metric["name"], point["attributes"].get("error.type")): point["value"]
+        for resource in exported["resource_metrics"]
+        for scope in resource["scope_metrics"]
+        for metric in scope["metrics"]
+        for point in metric["data"]["data_points"]
+    }
+    assert values["otel.sdk.span.started", None] == 1000
+    assert values["otel.sdk.processor.span.queue.capacity", None] == 10
+    # What was not dropped is in the queue or in the exporter's hands, which hold no more than 10 and 5.
+    assert values["otel.sdk.processor.span.processed", "queue_full"] >= 985
+
+
+def test_export_over_grpc() -> None:
+    """The standard variable sends all three signals over gRPC."""
+    received: set[str] = set()
+
+    class Receiver(grpc.GenericRpcHandler):
+        def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
+            def export(_request: bytes, _context: grpc.ServicerContext) -> bytes:
+                received.add(str(details.method).rpartition(".")[2])
+                return b""
+
+            return grpc.unary_unary_rpc_method_handler(export)
+
+    server = grpc.server(ThreadPoolExecutor(3), handlers=[Receiver()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    result = _in_new_process(
+        TELL_ALL, OTEL_EXPORTER_OTLP_PROTOCOL="grpc", OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}"
+    )
+    server.stop(None).wait()
+    assert result.stdout.splitlines()[-1] == "True", result.stderr
+    assert received == {"TraceService/Export", "MetricsService/Export", "LogsService/Export"}
+
+
+def test_fork() -> None:
+    """What a forked child tells is sent too: its exporters' threads are started anew."""
+    code = """
+import os
+from observability import Telemetry
+telemetry = Telemetry.from_environment("s")
+tracer = telemetry.tracer_provider.get_tracer("t")
+tracer.start_span("parent").end()
+if child := os.fork():
+    os.waitpid(child, 0)
+    print(telemetry.close())
+else:
+    tracer.start_span("child").end()
+    telemetry.flush()
+    os._exit(0)
+"""
+    result = _in_new_process(
+        code, OTEL_TRACES_EXPORTER="console", OTEL_METRICS_EXPORTER="none", OTEL_LOGS_EXPORTER="none"
+    )
+    assert result.stdout.splitlines()[-1] == "True", result.stderr
+    assert result.stdout.count('"name": "child"') == 1
+
+
+def test_disabled() -> None:
+    """OTEL_SDK_DISABLED leaves the service as it is and exports nothing."""
+    result = _in_new_process(TELL_ALL, OTEL_SDK_DISABLED="true")
+    assert [json.loads(line)["message"] for line in result.stdout.splitlines()[:-1]] == ["working"]
+    assert (result.stdout.splitlines()[-1], result.stderr) == ("True", "")
 
 
 def test_close_runs_once() -> None:

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import StreamingResponse
+from opentelemetry.trace import StatusCode
+from starlette.types import Receive, Scope, Send
 
 from observability.instrument import observe
 from observability.requests import current_route
+from observability.telemetry import CLIENT_DISCONNECTED
 from observability.testing import Recorder, client_for
+from tests.serving import serving
 
 pytestmark = pytest.mark.anyio
 
 
 def _line(recorder: Recorder) -> tuple[str, dict[str, Any]]:
-    (record,) = [one for one in recorder.logs if one.instrumentation_scope.name == "observability.requests"]
+    (record,) = [
+        one
+        for one in recorder.logs
+        if one.instrumentation_scope and one.instrumentation_scope.name == "observability.requests"
+    ]
     return str(record.log_record.severity_text), dict(record.log_record.attributes or {})
 
 
@@ -86,3 +98,70 @@ async def test_refused_by_limits(recorder: Recorder) -> None:
         await client.post("/", content=b"x" * 2_000_000)
     severity, attributes = _line(recorder)
     assert (severity, attributes["http.response.status_code"]) == ("INFO", 413)
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /slow HTTP/1.1\r\nhost: service\r\n\r\n",
+        b"POST /slow HTTP/1.1\r\nhost: service\r\ncontent-length: 2\r\ncontent-type: application/json\r\n\r\n{}",
+        b"POST /slow HTTP/1.1\r\nhost: service\r\ncontent-length: 20\r\ncontent-type: application/json\r\n\r\n{}",
+        b"GET /stream HTTP/1.1\r\nhost: service\r\n\r\n",
+    ],
+    ids=["before the answer", "before the answer to a body", "within its own body", "within a stream"],
+)
+async def test_client_hangs_up(recorder: Recorder, request_bytes: bytes) -> None:
+    """A client that hangs up ends its span, which says so and is no error, and so does the request's line."""
+    app, gone, ended = FastAPI(), asyncio.Event(), asyncio.Event()
+
+    @app.api_route("/slow", methods=["GET", "POST"])
+    async def slow(request: Request) -> str:
+        await request.body()
+        await gone.wait()
+        return "done"
+
+    @app.get("/stream")
+    async def stream() -> StreamingResponse:
+        async def body() -> AsyncIterator[bytes]:
+            while True:
+                yield b"x"
+                await asyncio.sleep(0.005)
+
+        return StreamingResponse(body())
+
+    observe(app, recorder.telemetry("service"))
+
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        finally:
+            ended.set()
+
+    async with serving(watched) as (port, connections):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request_bytes)
+        if b"/stream" in request_bytes:
+            await reader.readuntil(b"x")
+        else:
+            await writer.drain()
+        writer.close()
+        async with asyncio.timeout(10):
+            while connections:  # noqa: ASYNC110 - uvicorn has no event for it
+                await asyncio.sleep(0.005)
+        gone.set()
+        await asyncio.wait_for(ended.wait(), 10)
+    (span,) = recorder.spans
+    assert (span.attributes or {})[CLIENT_DISCONNECTED] is True
+    assert span.status.status_code is not StatusCode.ERROR
+    severity, attributes = _line(recorder)
+    assert (severity, attributes[CLIENT_DISCONNECTED]) == ("INFO", True)
+
+
+async def test_client_that_stays(recorder: Recorder) -> None:
+    """A client that waits for its answer is not taken for one that hung up."""
+    app = FastAPI()
+    observe(app, recorder.telemetry("service"))
+    async with serving(app) as (port, _), httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        await client.get("/openapi.json")
+        await client.post("/openapi.json", json={})
+    assert [CLIENT_DISCONNECTED in (span.attributes or {}) for span in recorder.spans] == [False, False]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -154,7 +155,7 @@ def test_hanging_collector() -> None:
     """A collector that takes connections and never answers delays the end by the bound only, and the loss is told."""
     with socket.create_server(("127.0.0.1", 0)) as collector:
         endpoint = f"http://127.0.0.1:{collector.getsockname()[1]}"
-        told = {
+        told: dict[str, Any] = {
             "OTEL_TRACES_EXPORTER": "otlp",
             "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
             "CLEARSPAN_CLOSE_TIMEOUT": "0.3",

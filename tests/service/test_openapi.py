@@ -7,6 +7,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import schemathesis
@@ -14,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
+from schemathesis.core.result import Ok
 
 from observability import Telemetry
 from service.inventory.app import create_app as create_inventory
@@ -76,7 +78,7 @@ quick = settings(max_examples=30, deadline=None, derandomize=True, suppress_heal
 def test_as_documented(urls: dict[str, str], service: str, operations: int, mode: GenerationMode) -> None:
     """Each operation answers valid and invalid requests as it says, and never with a server error."""
     schema = schemathesis.openapi.from_url(f"{urls[service]}/openapi.json")
-    found = [operation.ok() for operation in schema.get_all_operations()]
+    found = [operation.ok() for operation in schema.get_all_operations() if isinstance(operation, Ok)]
     assert len(found) == operations
     for operation in found:
         if mode is GenerationMode.NEGATIVE and not (operation.path_parameters or operation.query or operation.body):
@@ -84,7 +86,7 @@ def test_as_documented(urls: dict[str, str], service: str, operations: int, mode
 
         @quick
         @given(case=operation.as_strategy(generation_mode=mode))
-        def check(case: schemathesis.Case) -> None:
+        def check(case: schemathesis.Case[Any]) -> None:
             if mode is GenerationMode.POSITIVE and "idempotency-key" in case.headers:
                 case.headers["idempotency-key"] = str(uuid.uuid4())  # no schema can say that a key serves one request
             case.call_and_validate()

@@ -46,4 +46,4 @@ def test_frozen() -> None:
     """Settings do not change."""
     settings = ServiceSettings()
     with pytest.raises(ValidationError):
-        settings.data_dir = Path("elsewhere")
+        settings.data_dir = Path("elsewhere")  # type: ignore[misc]  # the mistake

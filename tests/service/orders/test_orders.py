@@ -6,7 +6,15 @@ import itertools
 
 import pytest
 
-from service.errors import DependencyFailed, DependencySlow, InProgress, KeyReused, OutOfStock, PaymentDeclined
+from service.errors import (
+    DependencyFailed,
+    DependencySlow,
+    InProgress,
+    KeyReused,
+    OutOfStock,
+    PaymentDeclined,
+    ShopError,
+)
 from service.orders.orders import LEASE_S, OrderRequest, Orders
 from service.payments.payments import DECLINED_CARD
 from tests.service.fakes import FakeInventory, FakePayments, FakeStore
@@ -62,7 +70,7 @@ async def test_reserved_without_answer() -> None:
 
 
 @pytest.mark.parametrize("failure", [OutOfStock("too few"), DependencyFailed("down", sent=False)])
-async def test_nothing_to_release(failure: Exception) -> None:
+async def test_nothing_to_release(failure: ShopError) -> None:
     """What was refused, or never asked for, is not given back."""
     inventory = FakeInventory([failure])
     with pytest.raises(type(failure)):

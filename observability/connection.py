@@ -1,0 +1,120 @@
+"""Bounds on a connection, below the application: how large a request's head may be, and how long it may take.
+
+uvicorn bounds neither with its faster parser (httptools), and the application sees a request only when its head has
+come whole. So a header that never ends would fill the memory, and one that trickles in would hold its connection for
+good.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD_BYTES = 512 * 1024
+"""More than what one read of a socket brings (256 KiB), since the read in which a head begins is counted whole.
+
+What is below it and still too much is answered by `observability.limits`.
+"""
+
+HEAD_TIMEOUT_S = 10.0
+
+LINGER_S = 1.0
+"""How long what a refused client still sends is thrown away, so that it can read why: closing at once, with bytes
+unread, would reset the connection and take the answer with it.
+"""
+
+
+class BoundedConnection(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 protocol that answers 431 to a head without end and 408 to one that does not arrive.
+
+    What is no HTTP at all is answered with a problem too, in place of uvicorn's plain text.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - uvicorn's own, passed on
+        super().__init__(*arguments, **options)
+        self._head_bytes = 0
+        self._in_head = False
+        self._refused = False
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Start to wait for a request."""
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no longer."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; wait for the rest of a head that did not come whole, and refuse one that has grown too large."""
+        if self._refused:
+            return
+        super().data_received(data)
+        if self._in_head:
+            self._wait_for_head()
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(431, f"At most {MAX_HEAD_BYTES} bytes are read as the head of a request.")
+
+    def on_message_begin(self) -> None:
+        """Start to count."""
+        super().on_message_begin()
+        self._head_bytes, self._in_head = 0, True
+
+    def on_headers_complete(self) -> None:
+        """Wait no longer."""
+        self._in_head = False
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP; `msg` is uvicorn's."""
+        self._answer(400, msg)
+
+    def _refuse(self, status: int, detail: str) -> None:
+        if self._answering():
+            self.transport.close()  # another answer cannot be put into the middle of this one
+        else:
+            self.logger.warning(detail)
+            self._answer(status, detail)
+
+    def _answer(self, status: int, detail: str) -> None:
+        phrase = HTTPStatus(status).phrase
+        body = json.dumps({"type": "about:blank", "title": phrase, "status": status, "detail": detail}).encode()
+        head = (
+            f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/problem+json\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self._refused = True
+        self._stop_waiting()
+        self.transport.write(head.encode() + body)
+        self.transport.write_eof()
+        self.loop.call_later(LINGER_S, self.transport.close)
+
+    def _answering(self) -> bool:
+        # None until the first request, whatever uvicorn's annotation says.
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _wait_for_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._head_is_late)
+
+    def _stop_waiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if self._answering():
+            self._wait_for_head()  # the head of a pipelined request, which is read on when its turn has come
+        elif self._in_head:
+            self._refuse(408, f"The head of a request has to arrive within {HEAD_TIMEOUT_S:g} s.")
+        else:
+            self.transport.close()

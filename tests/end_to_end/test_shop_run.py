@@ -1,0 +1,171 @@
+"""What a newcomer sees: one order as one trace, nothing lost, and a shop that outlives its viewer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sqlite3
+import subprocess
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from typing import Any
+
+import httpx
+import pytest
+
+from observability import tree
+from observability.launcher import BASE_PORT, PAGE_PORT
+from tests.end_to_end.conftest import ROOT, RunningShop
+
+pytestmark = pytest.mark.anyio
+
+StartShop = Callable[..., RunningShop]
+
+REQUESTS, CONCURRENCY = 2000, 32
+
+
+async def _until(look: Callable[[], Awaitable[Any]]) -> Any:
+    """Look again and again until something is seen."""
+    deadline = time.monotonic() + 20
+    while not (seen := await look()):
+        assert time.monotonic() < deadline, "not seen in time"
+        await asyncio.sleep(0.02)
+    return seen
+
+
+async def _load(url: str, requests: int, during: Callable[[int], None] = lambda _: None) -> list[int]:
+    """Ask for `url` at full concurrency; the statuses of all answers. `during` is told the number of each request."""
+    statuses: list[int] = []
+    numbers = iter(range(requests))
+    limits = httpx.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
+
+    async with httpx.AsyncClient(limits=limits, timeout=30) as client:
+
+        async def work() -> None:
+            for number in numbers:
+                during(number)
+                statuses.append((await client.get(url)).status_code)
+
+        await asyncio.gather(*(work() for _ in range(CONCURRENCY)))
+    return statuses
+
+
+def _draw(trace: dict[str, Any], logs: list[dict[str, Any]], folder: str) -> str:
+    """A trace of Jaeger's API as a tree."""
+    tags = [{tag["key"]: tag["value"] for tag in span["tags"]} for span in trace["spans"]]
+    spans = [
+        tree.Span(
+            trace_id=int(span["traceID"], 16),
+            span_id=int(span["spanID"], 16),
+            parent_id=next(
+                (int(one["spanID"], 16) for one in span["references"] if one["refType"] == "CHILD_OF"), None
+            ),
+            service=trace["processes"][span["processID"]]["serviceName"],
+            name=span["operationName"].replace(folder, ""),
+            kind=own["span.kind"].upper(),
+            start=span["startTime"],
+            attributes=own,
+        )
+        for span, own in zip(trace["spans"], tags, strict=True)
+    ]
+    records = [
+        tree.Log(
+            trace_id=int(log["traceID"], 16),
+            span_id=int(log["spanID"], 16),
+            time=int(log["timeUnixNano"]),
+            severity=log["severity"],
+            body=log["body"].rsplit(" ", 2)[0] if " ms" in log["body"] else log["body"],
+        )
+        for log in logs
+    ]
+    return tree.render(spans, records, attributes=("http.response.status_code",))
+
+
+async def test_order_is_one_trace(start_shop: StartShop) -> None:
+    """An order placed with curl is one trace over three processes, with its logs, in the viewer's API."""
+    shop = start_shop()
+    async with httpx.AsyncClient(timeout=10) as client:
+        answer = await client.post(f"{shop.orders}/orders", json={"sku": "mug", "quantity": 2})
+        assert answer.status_code == 201
+
+        async def look() -> Any:
+            traces = (await client.get(f"{shop.pages}/api/traces", params={"service": "orders"})).json()["data"]
+            if not traces or len(traces[0]["spans"]) < 12:
+                return None
+            logs = (await client.get(f"{shop.pages}/api/traces/{traces[0]['traceID']}/logs")).json()["data"]
+            return (traces, logs) if len(logs) == 4 else None
+
+        traces, logs = await _until(look)
+    assert len(traces) == 1
+    assert (
+        _draw(traces[0], logs, f"{shop.data_dir}/")
+        == """\
+trace 1
+  orders SERVER POST /orders http.response.status_code=201
+    · INFO order placed
+    · INFO POST /orders 201
+    orders CLIENT PUT http.response.status_code=200
+      inventory SERVER PUT /reservations/{order_id} http.response.status_code=200
+        · INFO PUT /reservations/ORDER 200
+        inventory CLIENT SELECT inventory.db
+        inventory CLIENT SELECT inventory.db
+        inventory CLIENT UPDATE inventory.db
+        inventory CLIENT INSERT inventory.db
+    orders CLIENT PUT http.response.status_code=200
+      payments SERVER PUT /payments/{order_id} http.response.status_code=200
+        · INFO PUT /payments/ORDER 200
+        payments CLIENT SELECT payments.db
+        payments CLIENT INSERT payments.db
+    orders CLIENT INSERT orders.db""".replace("ORDER", answer.json()["id"])
+    )
+    assert shop.stop() == 0
+
+
+async def test_tour(start_shop: StartShop) -> None:
+    """The README's curl lines do what it says of them, in its order."""
+    shop = start_shop()
+    lines = re.findall(r"curl (?:[^\n`\\]|\\\n)+", (ROOT / "README.md").read_text())
+    answers = []
+    for line in lines:
+        moved = line.replace(":8000", f":{shop.base}").replace(":16686", f":{shop.base - BASE_PORT + PAGE_PORT}")
+        process = await asyncio.create_subprocess_shell(f"{moved} --silent --max-time 10", stdout=subprocess.PIPE)
+        answers.append(json.loads((await process.communicate())[0]))
+    placed, traces, declined = answers
+    assert (placed["sku"], placed["quantity"], placed["amount"]) == ("mug", 2, 2500)
+    assert "data" in traces
+    assert (declined["status"], declined["title"]) == (402, "Payment declined")
+    assert re.fullmatch("[0-9a-f]{32}", declined["trace_id"])
+
+
+async def test_no_span_is_lost(start_shop: StartShop) -> None:
+    """Each of many requests is one server span in the viewer, though everything stops right after the last answer."""
+    shop = start_shop()
+    assert await _load(f"{shop.orders}/", REQUESTS) == [200] * REQUESTS
+    assert shop.stop() == 0
+    with closing(sqlite3.connect(shop.data_dir / "viewer.db")) as store:
+        found = store.execute("SELECT service, name, kind, count(*) FROM spans GROUP BY 1, 2, 3").fetchall()
+    assert found == [("orders", "GET /", 2, REQUESTS)]
+
+
+async def test_viewer_killed_under_load(start_shop: StartShop) -> None:
+    """When the viewer is killed under load no request fails, and each service complains once."""
+    shop = start_shop()
+    viewer = shop.child("viewer")
+
+    def during(number: int) -> None:
+        if number == REQUESTS // 4:
+            viewer.kill()
+
+    assert await _load(f"{shop.orders}/", REQUESTS, during) == [200] * REQUESTS
+
+    async def complained() -> bool:
+        return any("Transient error" in line for line in shop.output)
+
+    await _until(complained)
+    assert shop.stop() == 1
+    assert any(line.startswith("viewer ended with exit code -9") for line in shop.output)
+    complaints = [line.split()[0] for line in shop.output if "opentelemetry" in line]
+    assert "orders" in complaints
+    assert len(complaints) == len(set(complaints))

@@ -1,0 +1,102 @@
+"""The `clearspan` command."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+PYPROJECT = """
+[tool.clearspan.services]
+first = { app = "nowhere:app", port = 8000 }
+second = { app = "second:create_app", port = 8001 }
+"""
+
+SECOND = """
+from pathlib import Path
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+class Settings(BaseSettings):
+    mugs: int = Field(validation_alias="MUGS")
+
+def create_app():
+    Path(f"/proc/{Settings().mugs}").mkdir()
+"""
+
+
+def _clearspan(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "observability.cli", *arguments],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_version() -> None:
+    """It says which version is installed."""
+    assert _clearspan("--version").stdout.strip() == version("clearspan")
+
+
+def test_help() -> None:
+    """Without a word it tells what it can do."""
+    result = _clearspan()
+    assert [word for word in ("up", "serve", "viewer") if word not in result.stdout] == []
+
+
+def test_help_waits_for_no_subsystem() -> None:
+    """Help imports neither the SDK nor FastAPI nor SQLAlchemy."""
+    code = """
+import sys
+from observability.cli import app
+try:
+    app(["--help"])
+except SystemExit:
+    print(sorted({name.split(".")[0] for name in sys.modules} & {"fastapi", "opentelemetry", "sqlalchemy", "uvicorn"}))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "message"),
+    [
+        (["serve", "nobody"], {}, "no service is named 'nobody'; pyproject.toml knows first, second"),
+        (["serve", "first"], {}, "service first: nowhere:app cannot be loaded"),
+        (["serve", "second"], {"MUGS": "many"}, "MUGS: Input should be a valid integer"),
+        (["serve", "second"], {}, "MUGS: Field required"),
+        (["serve", "second"], {"MUGS": "0"}, "service second cannot start: [Errno"),
+        (["up", "--port", "70000"], {}, "port 70000 does not exist; choose a --port nearer to 8000"),
+    ],
+)
+def test_mistakes(tmp_path: Path, arguments: list[str], environment: dict[str, str], message: str) -> None:
+    """A mistake ends with one line that says what to do, and exit code 1."""
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
+    (tmp_path / "second.py").write_text(SECOND)
+    result = _clearspan(*arguments, cwd=tmp_path, **environment)
+    assert result.stderr.startswith(f"clearspan: {message}")
+    assert (len(result.stderr.splitlines()), result.stdout, result.returncode) == (1, "", 1)
+
+
+def test_outside_a_project(tmp_path: Path) -> None:
+    """Where there is no pyproject.toml, that is said."""
+    result = _clearspan("up", cwd=tmp_path)
+    assert result.stderr == "clearspan: there is no pyproject.toml here: run this in the project's folder\n"
+
+
+def test_viewer_on_taken_port(tmp_path: Path) -> None:
+    """The viewer names the port that is taken and how to choose another."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = _clearspan("viewer", "--port", str(port), "--otlp-port", "1", "--data-dir", str(tmp_path))
+    assert result.stderr.startswith(f"clearspan: port {port} is taken")
+    assert (len(result.stderr.splitlines()), result.returncode) == (1, 1)

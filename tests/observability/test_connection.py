@@ -1,0 +1,113 @@
+"""Bounds on a connection before there is a request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+
+from observability import connection
+from tests.serving import serving
+
+pytestmark = pytest.mark.anyio
+
+REQUEST = b"GET /openapi.json HTTP/1.1\r\nhost: service\r\n"
+
+
+async def _read(reader: asyncio.StreamReader) -> tuple[str, dict[str, Any]]:
+    """The status line and the JSON of an answer after which the connection is closed."""
+    async with asyncio.timeout(10):
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    assert b"content-type: application/problem+json" in head
+    assert b"connection: close" in head
+    return head.partition(b"\r\n")[0].decode(), json.loads(body)
+
+
+async def test_endless_header() -> None:
+    """A header that never ends is refused when it has grown too large, not kept until the memory is full."""
+    async with serving(FastAPI()) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(REQUEST + b"x-endless: ")
+        writer.write(b"a" * (connection.MAX_HEAD_BYTES + 256 * 1024))
+        status, members = await _read(reader)
+        writer.close()
+    assert status == "HTTP/1.1 431 Request Header Fields Too Large"
+    assert members["status"] == 431
+
+
+async def test_endless_url() -> None:
+    """A request line that never ends is refused in the same way."""
+    async with serving(FastAPI()) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /" + b"a" * (connection.MAX_HEAD_BYTES + 256 * 1024))
+        status, _ = await _read(reader)
+        writer.close()
+    assert status == "HTTP/1.1 431 Request Header Fields Too Large"
+
+
+async def test_late_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head that does not arrive in time ends its connection with 408; one that never began just ends it."""
+    monkeypatch.setattr(connection, "HEAD_TIMEOUT_S", 0.05)
+    async with serving(FastAPI()) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(REQUEST)
+        status, _ = await _read(reader)
+        writer.close()
+        silent, writer = await asyncio.open_connection("127.0.0.1", port)
+        async with asyncio.timeout(10):
+            assert await silent.read() == b""
+        writer.close()
+    assert status == "HTTP/1.1 408 Request Timeout"
+
+
+async def test_slow_handler_is_not_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time that a handler takes is not the head's, though the next request has begun to arrive."""
+    monkeypatch.setattr(connection, "HEAD_TIMEOUT_S", 0.02)
+    app = FastAPI()
+    timers = asyncio.Event()
+
+    @app.get("/slow")
+    async def slow() -> str:
+        await timers.wait()
+        return "done"
+
+    async with serving(app) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /slow HTTP/1.1\r\nhost: service\r\n\r\nGET /slow HTTP/1.1\r\n")
+        asyncio.get_running_loop().call_later(0.1, timers.set)  # five times the head's time
+        async with asyncio.timeout(10):
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(len(b'"done"'))
+        writer.write(b"host: service\r\nconnection: close\r\n\r\n")
+        async with asyncio.timeout(10):
+            rest = await reader.read()
+        writer.close()
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert rest.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_large_head_in_pieces() -> None:
+    """A head within the bounds is read whole, however it is cut up, and so is the request after it."""
+    async with serving(FastAPI()) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for end in (b"\r\n", b"connection: close\r\n\r\n"):
+            writer.write(REQUEST)
+            await writer.drain()
+            writer.write(b"x-long: " + b"a" * 1000 + b"\r\n" + end)
+        async with asyncio.timeout(10):
+            answers = await reader.read()
+        writer.close()
+    assert answers.count(b"HTTP/1.1 200 OK") == 2
+
+
+async def test_no_http() -> None:
+    """What is no HTTP is answered with a problem."""
+    async with serving(FastAPI()) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"\x16\x03\x01 this is TLS\r\n\r\n")
+        status, members = await _read(reader)
+        writer.close()
+    assert (status, members["title"]) == ("HTTP/1.1 400 Bad Request", "Bad Request")

@@ -1,0 +1,22 @@
+"""Free ports for a whole `clearspan up`, whose ports all move together."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from observability.launcher import BASE_PORT, OTLP_PORT, PAGE_PORT
+
+
+def free_base_port(services: Sequence[int] = (BASE_PORT,)) -> int:
+    """A `--port` with which the services of these ports, the pages and the receiver all find theirs free."""
+    for base in range(20_000, 40_000, 37):
+        with ExitStack() as held:
+            try:
+                for port in (*services, PAGE_PORT, OTLP_PORT):
+                    held.enter_context(socket.socket()).bind(("127.0.0.1", port - BASE_PORT + base))
+            except OSError:
+                continue
+            return base
+    raise AssertionError("no free ports")
