@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from observability.viewer.guard import SECURITY_HEADERS, LoopbackGuard
-from observability.viewer.jaeger import KINDS, trace_json
+from observability.viewer.jaeger import KINDS, log_json, trace_json
 from observability.viewer.recent import summary_json, whole_trace_json
 from observability.viewer.search import BadParameterError, parse_limit, parse_trace_id, search
 from observability.viewer.store import Store
@@ -68,6 +68,9 @@ def create_pages(store: Store, *, otlp_url: str) -> Starlette:
         spans = store.trace(parse_trace_id(request.path_params["trace_id"]))
         return _data([trace_json(spans)]) if spans else _failure(404, "trace not found")
 
+    def logs(request: Request) -> Response:
+        return _data([log_json(log) for log in store.logs(parse_trace_id(request.path_params["trace_id"]))])
+
     def recent(request: Request) -> Response:
         query = request.query_params
         found = store.recent(service=query.get("service") or None, limit=parse_limit(query))
@@ -114,6 +117,7 @@ def create_pages(store: Store, *, otlp_url: str) -> Starlette:
             Route("/api/operations", operations),
             Route("/api/traces", traces),
             Route("/api/traces/{trace_id}", trace),
+            Route("/api/traces/{trace_id}/logs", logs),
         ],
         middleware=[Middleware(_SecurityHeaders), Middleware(LoopbackGuard)],
         exception_handlers={BadParameterError: _failed_with(400), sqlite3.Error: _failed_with(503)},

@@ -110,6 +110,6 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise ViewerError(
-            f"{host}:{port} cannot be listened on ({error.strerror}); choose another with --port or --otlp-port"
+            f"port {port} is taken ({error.strerror}); choose another with --port or --otlp-port"
         ) from error
     return listener

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
 import pytest
 from google.protobuf.message import Message
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, expect, sync_playwright
@@ -92,6 +92,14 @@ def page(browser: Browser) -> Iterator[Page]:
     assert errors == []
 
 
+def _log(
+    body: AnyValue, *, span: int = 1, severity_text: str = "INFO", attributes: Sequence[KeyValue] = ()
+) -> LogRecord:
+    return LogRecord(
+        trace_id=trace_id(1), span_id=span_id(span), severity_text=severity_text, body=body, attributes=attributes
+    )
+
+
 def test_hostile_text_is_text(viewer: Viewer, page: Page) -> None:
     """From the list to a span's details a stranger's text is shown as text: no element, no dialog, no complaint."""
     trouble: list[str] = []
@@ -120,13 +128,10 @@ def test_hostile_text_is_text(viewer: Viewer, page: Page) -> None:
     message.resource_spans[0].resource.attributes.extend(attributes)
     message.resource_spans[0].scope_spans[0].scope.CopyFrom(InstrumentationScope(name=HOSTILE, version=HOSTILE))
     viewer.send("traces", message)
-    ids = {"trace_id": trace_id(1), "span_id": span_id(1), "severity_text": HOSTILE, "attributes": attributes}
-    nested_body = AnyValue()
-    nested_body.kvlist_value.values.append(text(HOSTILE, HOSTILE))
-    viewer.send(
-        "logs",
-        log_request(LogRecord(**ids, body=AnyValue(string_value=HOSTILE)), LogRecord(**ids, body=nested_body)),
-    )
+    structured = AnyValue()
+    structured.kvlist_value.values.append(text(HOSTILE, HOSTILE))
+    for body in (AnyValue(string_value=HOSTILE), structured):
+        viewer.send("logs", log_request(_log(body, severity_text=HOSTILE, attributes=attributes)))
 
     page.goto(viewer.url)
     expect(page.locator("#service option")).to_have_text(["all", HOSTILE])
@@ -214,20 +219,8 @@ def test_trace(viewer: Viewer, page: Page) -> None:
     message = nested(1, names)
     message.resource_spans[0].scope_spans[0].spans[15].end_time_unix_nano = START_NS + 16_000_400
     viewer.send("traces", message)
-    viewer.send(
-        "logs",
-        log_request(
-            *(
-                LogRecord(
-                    trace_id=trace_id(1),
-                    span_id=span_id(depth),
-                    severity_text="INFO",
-                    body={"string_value": f"at {depth}"},
-                )
-                for depth in (1, 3, 5, 99)
-            )
-        ),
-    )
+    for depth in (1, 3, 5, 99):
+        viewer.send("logs", log_request(_log(AnyValue(string_value=f"at {depth}"), span=depth)))
     page.goto(f"{viewer.url}/trace/{trace_id(1).hex()}")
     expect(page.locator(".span")).to_have_count(16)
     lines = [re.sub(r"\s+", " ", line) for line in page.locator("#waterfall > *").all_text_contents()]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import Any
 
 import httpx
 import pytest
@@ -9,7 +10,7 @@ from observability.viewer.app import create_pages
 from observability.viewer.guard import SECURITY_HEADERS
 from observability.viewer.ingest import ingest_traces
 from observability.viewer.store import Store
-from tests.observability.viewer.samples import nested, trace_id
+from tests.observability.viewer.samples import nested, stored_log, trace_id
 
 pytestmark = pytest.mark.anyio
 
@@ -20,7 +21,7 @@ async def test_jaeger(store: Store, pages: httpx.AsyncClient) -> None:
     """Jaeger's page finds services, operations and traces where it looks for them."""
     ingest_traces(nested(1, ["root", "child"]).SerializeToString(), store)
 
-    async def data(path: str) -> object:
+    async def data(path: str) -> Any:
         answer = (await pages.get(path)).json()
         assert answer["errors"] is None
         return answer["data"]
@@ -32,7 +33,7 @@ async def test_jaeger(store: Store, pages: httpx.AsyncClient) -> None:
         {"name": "root", "spanKind": "internal"},
     ]
     assert await data("/api/operations?service=orders&spanKind=server") == []
-    (trace,) = await data("/api/traces?service=orders&limit=20&lookback=1h&maxDuration&minDuration")  # type: ignore[misc]
+    (trace,) = await data("/api/traces?service=orders&limit=20&lookback=1h&maxDuration&minDuration")
     assert await data(f"/api/traces/{TRACE}") == [trace]
     assert await data(f"/api/traces/{TRACE.lstrip('0')}") == [trace]
 
@@ -47,6 +48,13 @@ async def test_recent(store: Store, pages: httpx.AsyncClient) -> None:
     assert len((await pages.get(f"/api/recent/{TRACE}")).json()["spans"]) == 2
 
 
+async def test_logs(store: Store, pages: httpx.AsyncClient) -> None:
+    """The logs of a trace stand below it; one that is not known has none."""
+    store.add_logs([stored_log(1)])
+    assert len((await pages.get(f"/api/traces/{TRACE}/logs")).json()["data"]) == 1
+    assert (await pages.get("/api/traces/abc/logs")).json()["data"] == []
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [
@@ -54,6 +62,7 @@ async def test_recent(store: Store, pages: httpx.AsyncClient) -> None:
         ("/api/recent?limit=0", 400),
         ("/api/traces/xyz", 400),
         ("/api/recent/xyz", 400),
+        ("/api/traces/xyz/logs", 400),
         ("/api/traces/abc", 404),
         ("/api/recent/abc", 404),
     ],

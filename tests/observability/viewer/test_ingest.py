@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
@@ -31,7 +31,9 @@ VALUES: st.SearchStrategy[AnyValue] = st.recursive(
         st.builds(AnyValue, bytes_value=st.binary()),
         st.builds(AnyValue, bool_value=st.booleans()),
     ),
-    lambda values: st.builds(lambda items: AnyValue(array_value={"values": items}), st.lists(values, max_size=3)),
+    lambda values: st.builds(
+        lambda items: AnyValue(array_value=ArrayValue(values=items)), st.lists(values, max_size=3)
+    ),
     max_leaves=5,
 )
 SPANS = st.builds(
@@ -45,10 +47,7 @@ SPANS = st.builds(
     start_time_unix_nano=UINT64,
     end_time_unix_nano=UINT64,
     attributes=st.lists(
-        st.builds(
-            lambda key, value: {"key": key, "value": value}, st.sampled_from(["http.response.status_code", "x"]), VALUES
-        ),
-        max_size=3,
+        st.builds(KeyValue, key=st.sampled_from(["http.response.status_code", "x"]), value=VALUES), max_size=3
     ),
     events=st.lists(st.builds(Span.Event, time_unix_nano=UINT64, name=st.text()), max_size=2),
     links=st.lists(st.builds(Span.Link, trace_id=st.binary(max_size=17), span_id=st.binary(max_size=9)), max_size=2),
@@ -151,7 +150,7 @@ def test_logs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_deep_value(store: Store, levels: int) -> None:
     """A deep value is shown, in part if need be, or the request is no message."""
     value = deep(min(levels, 40))
-    body = request([Span(trace_id=trace_id(1), span_id=span_id(1), attributes=[{"key": "deep", "value": value}])])
+    body = request([Span(trace_id=trace_id(1), span_id=span_id(1), attributes=[KeyValue(key="deep", value=value)])])
     encoded = body.SerializeToString()
     if levels > 40:
         encoded = _deepen(levels)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
-from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from observability.viewer.ingest import ingest_logs, ingest_traces
@@ -145,7 +145,7 @@ def test_log(store: Store) -> None:
         span_id=span_id(2),
         time_unix_nano=START_NS + 1,
         severity_text="WARN",
-        severity_number=13,
+        severity_number=SeverityNumber.SEVERITY_NUMBER_WARN,
         body=deep(1),
         attributes=[text("k", "v")],
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from observability.viewer.ingest import ingest_traces
@@ -18,7 +19,7 @@ from tests.observability.viewer.samples import (
 )
 
 
-def _trace(store: Store, *attributes: object) -> None:
+def _trace(store: Store, *attributes: KeyValue) -> None:
     root = Span(
         trace_id=trace_id(1),
         span_id=span_id(1),
@@ -56,7 +57,7 @@ def test_summary(store: Store) -> None:
 
 
 @pytest.mark.parametrize("attributes", [[], [text("http.response.status_code", "200")]])
-def test_no_status(store: Store, attributes: list[object]) -> None:
+def test_no_status(store: Store, attributes: list[KeyValue]) -> None:
     """A root without an HTTP status, or with one that is no number, has none."""
     _trace(store, *attributes)
     assert summary_json(store.recent(limit=1)[0])["status"] is None

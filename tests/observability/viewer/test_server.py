@@ -98,7 +98,7 @@ def test_taken_port(tmp_path: Path, taken: int) -> None:
         ended = subprocess.run(command(*ports, tmp_path), capture_output=True, text=True, timeout=20, check=False)
     assert ended.returncode == 1
     assert (ended.stdout, ended.stderr.count("\n")) == ("", 1)
-    assert f"127.0.0.1:{ports[taken]} cannot be listened on" in ended.stderr
+    assert f"port {ports[taken]} is taken" in ended.stderr
 
 
 def test_unusable_folder(tmp_path: Path) -> None:
