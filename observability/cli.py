@@ -87,8 +87,8 @@ def serve(
 @app.command()
 def viewer(
     host: Host = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port of the pages.")] = 16686,
-    otlp_port: Annotated[int, typer.Option(help="Port of OTLP over HTTP.")] = 4318,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the pages.")] = 16686,
+    otlp_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of OTLP over HTTP.")] = 4318,
     data_dir: DataDir = Path(".clearspan"),
 ) -> None:
     """Run the viewer alone, for any program that speaks OTLP."""

@@ -2,7 +2,7 @@
 
 A page that the developer visits can point a name of its own at 127.0.0.1 and read a loopback server as its own origin
 (DNS rebinding); what gives it away is the Host. A page can also post to loopback without being able to read the answer;
-what gives that away is the Origin.
+what gives that away is the Origin or, should a browser leave it out, Sec-Fetch-Site.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_OWN_SITES = (b"same-origin", b"none")
 
 SECURITY_HEADERS = [
     (
@@ -29,7 +30,7 @@ SECURITY_HEADERS = [
 
 
 class LoopbackGuard:
-    """ASGI middleware, the first of all: answers 421 for a foreign Host, 403 for a foreign Origin."""
+    """ASGI middleware, the first of all: answers 421 for a foreign Host, 403 for what a foreign page sent."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -41,10 +42,14 @@ class LoopbackGuard:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         hosts = [value for name, value in headers if name == b"host"]
         origins = [value for name, value in headers if name == b"origin"]
+        sites = [value for name, value in headers if name == b"sec-fetch-site"]
         if len(hosts) != 1 or _host_name(hosts[0]) not in _LOOPBACK:
             refusal = PlainTextResponse("Open this page as localhost or 127.0.0.1.\n", 421)
             await refusal(scope, receive, send)
-        elif any(origin not in (b"http://" + hosts[0], b"https://" + hosts[0]) for origin in origins):
+        elif any(origin not in (b"http://" + hosts[0], b"https://" + hosts[0]) for origin in origins) or (
+            # Links to the pages are welcome from anywhere.
+            scope["method"] not in ("GET", "HEAD") and any(site not in _OWN_SITES for site in sites)
+        ):
             await PlainTextResponse("Pages of other origins may not ask.\n", 403)(scope, receive, send)
         else:
             await self.app(scope, receive, send)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
@@ -20,9 +20,10 @@ from observability.viewer.store import StoredLog, StoredSpan
 KINDS = {1: "internal", 2: "server", 3: "client", 4: "producer", 5: "consumer"}
 
 _MAX_DEPTH = 16
+_MAX_SAFE_INTEGER = 2**53 - 1  # of JavaScript
 
 
-def trace_json(spans: list[StoredSpan]) -> dict[str, Any]:
+def trace_json(spans: Sequence[StoredSpan]) -> dict[str, Any]:
     """One trace; `spans` must not be empty."""
     processes: dict[tuple[str, bytes], str] = {}
     result = []
@@ -60,23 +61,14 @@ def log_json(stored: StoredLog) -> dict[str, Any]:
     }
 
 
+def span_tags(stored: StoredSpan) -> list[dict[str, Any]]:
+    """A span's tags: its attributes, and what Jaeger has no other place for."""
+    return _span_tags(Span.FromString(stored.span), InstrumentationScope.FromString(stored.scope))
+
+
 def _span_json(stored: StoredSpan, process: str) -> dict[str, Any]:
     span = Span.FromString(stored.span)
-    scope = InstrumentationScope.FromString(stored.scope)
     trace_id = stored.trace_id.hex()
-    tags = _tags(span.attributes)
-    if scope.name:
-        tags.append(_tag("otel.scope.name", "string", scope.name))
-    if scope.version:
-        tags.append(_tag("otel.scope.version", "string", scope.version))
-    if span.kind in KINDS:
-        tags.append(_tag("span.kind", "string", KINDS[span.kind]))
-    if span.status.code == Status.STATUS_CODE_ERROR:
-        tags += [_tag("otel.status_code", "string", "ERROR"), _tag("error", "bool", value=True)]
-    elif span.status.code == Status.STATUS_CODE_OK:
-        tags.append(_tag("otel.status_code", "string", "OK"))
-    if span.status.message:
-        tags.append(_tag("otel.status_description", "string", span.status.message))
     references = []
     if stored.parent_id:
         references.append({"refType": "CHILD_OF", "traceID": trace_id, "spanID": stored.parent_id.hex()})
@@ -91,7 +83,7 @@ def _span_json(stored: StoredSpan, process: str) -> dict[str, Any]:
         "references": references,
         "startTime": stored.start_ns // 1000,
         "duration": max(0, stored.end_ns - stored.start_ns) // 1000,
-        "tags": tags,
+        "tags": _span_tags(span, InstrumentationScope.FromString(stored.scope)),
         "logs": [
             {
                 "timestamp": event.time_unix_nano // 1000,
@@ -104,6 +96,23 @@ def _span_json(stored: StoredSpan, process: str) -> dict[str, Any]:
     }
 
 
+def _span_tags(span: Span, scope: InstrumentationScope) -> list[dict[str, Any]]:
+    tags = _tags(span.attributes)
+    if scope.name:
+        tags.append(_tag("otel.scope.name", "string", scope.name))
+    if scope.version:
+        tags.append(_tag("otel.scope.version", "string", scope.version))
+    if span.kind in KINDS:
+        tags.append(_tag("span.kind", "string", KINDS[span.kind]))
+    if span.status.code == Status.STATUS_CODE_ERROR:
+        tags += [_tag("otel.status_code", "string", "ERROR"), _tag("error", "bool", value=True)]
+    elif span.status.code == Status.STATUS_CODE_OK:
+        tags.append(_tag("otel.status_code", "string", "OK"))
+    if span.status.message:
+        tags.append(_tag("otel.status_description", "string", span.status.message))
+    return tags
+
+
 def _tags(attributes: Iterable[KeyValue]) -> list[dict[str, Any]]:
     return [_attribute(attribute.key, attribute.value) for attribute in attributes]
 
@@ -113,7 +122,8 @@ def _attribute(key: str, value: AnyValue) -> dict[str, Any]:
         case "bool_value":
             return _tag(key, "bool", value.bool_value)
         case "int_value":
-            return _tag(key, "int64", value.int_value)
+            exact = -_MAX_SAFE_INTEGER <= value.int_value <= _MAX_SAFE_INTEGER
+            return _tag(key, "int64", value.int_value if exact else str(value.int_value))
         case "double_value":
             return _tag(key, "float64", _value(value))
         case "bytes_value":

@@ -1,58 +1,75 @@
 """OTLP over HTTP: `POST /v1/{traces,logs,metrics}` with protobuf, plain or gzipped.
 
 https://opentelemetry.io/docs/specs/otlp/#otlphttp. What is broken is 400 and what is too large 413, which no client
-repeats; 200 means that it is stored.
+repeats; what comes while there is no room, or while the file cannot be written, is 503, which every client repeats; 200
+means that it is stored.
 """
 
 from __future__ import annotations
 
+import logging
+import sqlite3
+import time
 import zlib
 from collections.abc import Callable
 
+from anyio import CapacityLimiter, to_thread
 from google.protobuf.message import DecodeError
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from observability.viewer.body import BODY_TIMEOUT_S, MAX_BODY_BYTES, Bodies, OverloadedError, TooLargeError, inflate
 from observability.viewer.guard import LoopbackGuard
 from observability.viewer.ingest import ingest_logs, ingest_metrics, ingest_traces
 from observability.viewer.store import Store
 
-MAX_BODY_BYTES = 16 * 1024 * 1024
-MAX_INFLATED_BYTES = 64 * 1024 * 1024
+RETRY_AFTER_S = 1
+COMPLAIN_EVERY_S = 60.0
+
 _MEDIA_TYPE = "application/x-protobuf"
 _INGEST: dict[str, Callable[[bytes, Store], bytes]] = {
     "traces": ingest_traces,
     "logs": ingest_logs,
     "metrics": ingest_metrics,
 }
+_logger = logging.getLogger(__name__)
 
 
-class _TooLargeError(Exception):
-    pass
-
-
-def create_receiver(store: Store) -> Starlette:
+def create_receiver(store: Store, bodies: Bodies) -> Starlette:
     """Make the application that receives telemetry into a store."""
+    # A decoded message takes many times its bytes, and the store writes for one at a time anyway.
+    one_at_a_time = CapacityLimiter(1)
+    quiet_until = 0.0
 
     async def receive(request: Request) -> Response:
+        nonlocal quiet_until
         ingest = _INGEST[request.url.path.rpartition("/")[2]]
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         encoding = request.headers.get("content-encoding", "identity").strip().lower()
         if media_type != _MEDIA_TYPE or encoding not in ("identity", "gzip"):
             return _refusal(415, f"send {_MEDIA_TYPE}, plain or gzipped")
         try:
-            body = await _read(request)
-            return Response(await run_in_threadpool(_process, ingest, body, encoding, store), media_type=_MEDIA_TYPE)
-        except _TooLargeError:
-            return _refusal(413, f"at most {MAX_BODY_BYTES} bytes, {MAX_INFLATED_BYTES} when inflated")
-        except (DecodeError, RecursionError, zlib.error):
+            async with bodies.read(request) as body:
+                answer = await to_thread.run_sync(_process, ingest, body, encoding, store, limiter=one_at_a_time)
+            return Response(answer, media_type=_MEDIA_TYPE)
+        except OverloadedError:
+            return _refusal(503, "no room for it now")
+        except TooLargeError:
+            return _refusal(413, f"at most {MAX_BODY_BYTES} bytes, also when inflated")
+        except TimeoutError:
+            return _refusal(408, f"the body did not arrive within {BODY_TIMEOUT_S:g} s")
+        except (DecodeError, zlib.error):
             return _refusal(400, "this is no OTLP message of this signal")
         except ClientDisconnect:
             return _refusal(400, "the body did not arrive whole")
+        except sqlite3.Error as error:
+            if time.monotonic() >= quiet_until:
+                quiet_until = time.monotonic() + COMPLAIN_EVERY_S
+                _logger.error("telemetry cannot be stored, its senders are told to come again: %s", error)  # noqa: TRY400 - one line
+            return _refusal(503, "it cannot be stored now")
 
     async def live(_request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -64,31 +81,13 @@ def create_receiver(store: Store) -> Starlette:
 
 
 def _process(ingest: Callable[[bytes, Store], bytes], body: bytes, encoding: str, store: Store) -> bytes:
-    return ingest(_inflate(body) if encoding == "gzip" else body, store)
-
-
-async def _read(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise _TooLargeError
-    return bytes(body)
-
-
-def _inflate(body: bytes) -> bytes:
-    """Inflate gzip, of several members too, without ever holding more than the bound."""
-    inflated = bytearray()
-    while body:
-        member = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-        inflated += member.decompress(body, MAX_INFLATED_BYTES + 1 - len(inflated))
-        if len(inflated) > MAX_INFLATED_BYTES:
-            raise _TooLargeError
-        if not member.eof:
-            raise zlib.error("cut off")
-        body = member.unused_data
-    return bytes(inflated)
+    return ingest(inflate(body) if encoding == "gzip" else body, store)
 
 
 def _refusal(status: int, reason: str) -> Response:
-    return PlainTextResponse(f"{reason}\n", status)
+    headers = {}
+    if status == 503:  # noqa: PLR2004 - as in RFC 9110
+        headers["retry-after"] = str(RETRY_AFTER_S)
+    if status in (408, 413, 503):
+        headers["connection"] = "close"  # what is left of the body is not waited for
+    return PlainTextResponse(f"{reason}\n", status, headers)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -13,8 +14,12 @@ from pathlib import Path
 import uvicorn
 
 from observability.viewer.app import create_pages
+from observability.viewer.body import Bodies
+from observability.viewer.database import DatabaseError
 from observability.viewer.receiver import create_receiver
 from observability.viewer.store import Store
+
+_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - told apart, not listened on
 
 
 class ViewerError(Exception):
@@ -38,12 +43,26 @@ async def run_viewer(*, host: str, port: int, otlp_port: int, data_dir: Path) ->
         data_dir: Folder of the database.
 
     Raises:
-        ViewerError: A port is taken.
+        ViewerError: A port is taken, or the folder cannot be used.
     """
+    servers: list[_Server] = []
+    bodies = Bodies()
+
+    def stop() -> None:
+        bodies.stop()
+        for server in servers:
+            server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    page_url, otlp_url = _url(host, port), _url(host, otlp_port)
     with ExitStack() as stack:
         sockets = [stack.enter_context(_listen(host, number)) for number in (port, otlp_port)]
-        store = stack.enter_context(closing(Store(data_dir)))
-        servers = [
+        try:
+            store = stack.enter_context(closing(Store(data_dir)))
+        except DatabaseError as error:
+            raise ViewerError(str(error)) from error
+        servers += [
             _Server(
                 uvicorn.Config(
                     app,
@@ -52,25 +71,38 @@ async def run_viewer(*, host: str, port: int, otlp_port: int, data_dir: Path) ->
                     server_header=False,
                     proxy_headers=False,
                     timeout_graceful_shutdown=2,
+                    ws="none",
                 )
             )
-            for app in (create_pages(store), create_receiver(store))
+            for app in (create_pages(store, otlp_url=otlp_url), create_receiver(store, bodies))
         ]
-
-        def stop() -> None:
-            for server in servers:
-                server.should_exit = True
-
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop)
+        print(_greeting(page_url, otlp_url, whole=sys.stdout.isatty()), flush=True)  # noqa: T201 - it is asked for by hand
         async with asyncio.TaskGroup() as group:
             for server, listener in zip(servers, sockets, strict=True):
                 group.create_task(server.serve(sockets=[listener]))
 
 
+def _greeting(page_url: str, otlp_url: str, *, whole: bool) -> str:
+    """Where the pages are and how to send; one line for a program that reads it."""
+    pages = f"traces are at {page_url}"
+    if not whole:
+        return f"{pages}, OTLP over HTTP is received at {otlp_url}"
+    return f"""{pages}
+
+export OTEL_EXPORTER_OTLP_ENDPOINT={otlp_url}
+export OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf
+"""
+
+
+def _url(host: str, port: int) -> str:
+    if host in _EVERYWHERE:
+        host = "localhost"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def _listen(host: str, port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    # Only for a socket that says its protocol does asyncio turn off the delay of small answers, of 40 ms.
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

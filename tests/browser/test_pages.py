@@ -2,98 +2,254 @@
 
 from __future__ import annotations
 
-import contextlib
+import re
 import shutil
-import socket
 import subprocess
-import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
 import pytest
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from playwright.sync_api import Page, sync_playwright
+from google.protobuf.message import Message
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, expect, sync_playwright
+
+from tests.observability.viewer.process import command, free_ports
+from tests.observability.viewer.samples import (
+    PROTOBUF,
+    START_NS,
+    failed,
+    log_request,
+    nested,
+    request,
+    span_id,
+    text,
+    trace_id,
+)
 
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
 
 
-@pytest.fixture
-def viewer(tmp_path: Path) -> Iterator[str]:
-    """A running viewer that has one trace full of hostile text; the address of its pages."""
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        port, otlp_port = one.getsockname()[1], two.getsockname()[1]
-    command = [sys.executable, "-m", "observability.cli", "viewer", "--port", str(port), "--otlp-port", str(otlp_port)]
-    process = subprocess.Popen([*command, "--data-dir", str(tmp_path)])
-    try:
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"http://127.0.0.1:{otlp_port}/livez").status_code == 200:
-                    break
-            time.sleep(0.02)
-        httpx.post(
-            f"http://127.0.0.1:{otlp_port}/v1/traces",
-            content=_hostile_trace(),
-            headers={"content-type": "application/x-protobuf"},
-        ).raise_for_status()
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        assert process.wait(timeout=10) == 0
+class Viewer:
+    """A viewer as a process, always on the same ports and the same folder."""
 
+    def __init__(self, folder: Path) -> None:
+        port, otlp_port = free_ports()
+        self._command = command(port, otlp_port, folder)
+        self.url, self.otlp_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{otlp_port}"
+        self.start()
 
-def _hostile_trace() -> bytes:
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider(resource=Resource({"service.name": HOSTILE, HOSTILE: HOSTILE}), shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    tracer = provider.get_tracer(HOSTILE)
-    with tracer.start_as_current_span(HOSTILE, attributes={HOSTILE: HOSTILE}) as span:
-        span.add_event(HOSTILE, {HOSTILE: HOSTILE})
-    encoded: bytes = encode_spans(exporter.get_finished_spans()).SerializeToString()
-    return encoded
+    def start(self) -> None:
+        """Start and wait until it listens."""
+        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline().startswith("traces are at")
+
+    def stop(self) -> None:
+        """End it in order."""
+        self._process.terminate()
+        self._process.communicate(timeout=10)
+        assert self._process.returncode == 0
+
+    def send(self, signal: str, message: Message) -> None:
+        """Send it telemetry."""
+        url, content = f"{self.otlp_url}/v1/{signal}", message.SerializeToString()
+        httpx.post(url, content=content, headers=PROTOBUF).raise_for_status()
 
 
 @pytest.fixture
-def page() -> Iterator[Page]:
-    """An empty page of Debian's Chromium."""
+def viewer(tmp_path: Path) -> Iterator[Viewer]:
+    """A running viewer that has nothing yet."""
+    viewer = Viewer(tmp_path)
+    yield viewer
+    viewer.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium, one for all tests."""
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("needs chromium: apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
-        yield browser.new_page(viewport={"width": 1280, "height": 800})
+        yield browser
         browser.close()
 
 
-def test_hostile_text_is_text(viewer: str, page: Page) -> None:
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """An empty page; whatever script fails on it fails the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    context.close()
+    assert errors == []
+
+
+def _log(
+    body: AnyValue, *, span: int = 1, severity_text: str = "INFO", attributes: Sequence[KeyValue] = ()
+) -> LogRecord:
+    return LogRecord(
+        trace_id=trace_id(1), span_id=span_id(span), severity_text=severity_text, body=body, attributes=attributes
+    )
+
+
+def test_hostile_text_is_text(viewer: Viewer, page: Page) -> None:
     """From the list to a span's details a stranger's text is shown as text: no element, no dialog, no complaint."""
     trouble: list[str] = []
-    page.on("dialog", lambda dialog: trouble.append(dialog.message))
-    page.on("console", lambda message: trouble.append(message.text))
-    page.on("pageerror", lambda error: trouble.append(str(error)))
-    page.goto(viewer)
+
+    def dismiss(dialog: Dialog) -> None:
+        trouble.append(dialog.message)
+        dialog.dismiss()
+
+    def note(message: ConsoleMessage) -> None:
+        trouble.append(message.text)
+
+    page.on("dialog", dismiss)
+    page.on("console", note)
+    attributes = [text(HOSTILE, HOSTILE)]
+    span = Span(
+        trace_id=trace_id(1),
+        span_id=span_id(1),
+        name=HOSTILE,
+        trace_state=HOSTILE,
+        attributes=attributes,
+        events=[Span.Event(name=HOSTILE, attributes=attributes)],
+        links=[Span.Link(trace_id=HOSTILE.encode(), span_id=HOSTILE.encode(), attributes=attributes)],
+        status=failed(HOSTILE),
+    )
+    message = request([span], service=HOSTILE)
+    message.resource_spans[0].resource.attributes.extend(attributes)
+    message.resource_spans[0].scope_spans[0].scope.CopyFrom(InstrumentationScope(name=HOSTILE, version=HOSTILE))
+    viewer.send("traces", message)
+    structured = AnyValue()
+    structured.kvlist_value.values.append(text(HOSTILE, HOSTILE))
+    for body in (AnyValue(string_value=HOSTILE), structured):
+        viewer.send("logs", log_request(_log(body, severity_text=HOSTILE, attributes=attributes)))
+
+    page.goto(viewer.url)
+    expect(page.locator("#service option")).to_have_text(["all", HOSTILE])
+    expect(page.locator(".chip")).to_have_text(f"{HOSTILE} 1")
     page.locator("#traces a").click()
+    expect(page).to_have_title(f"{HOSTILE} · Clearspan")
+    expect(page.locator(".log")).to_have_count(2)
     page.locator(".span").click()
     details = page.locator("#details")
-    assert HOSTILE in (details.locator("h1").text_content() or "")
-    assert details.locator("dt", has_text=HOSTILE).count() == 3
+    expect(details.locator("h1")).to_have_text(HOSTILE)
+    expect(details.locator("dt", has_text=HOSTILE)).to_have_count(5)  # span, event, two logs, resource
+    expect(details.locator("dd", has_text=HOSTILE)).to_have_count(9)  # and scope, its version, status, event's name
+    expect(details.locator("h2", has_text=HOSTILE)).to_have_count(2)
+    expect(details.locator("a")).to_have_attribute("href", f"/trace/{HOSTILE.encode().hex()}")
     assert page.locator("main img, main script").count() == 0
     assert trouble == []
 
 
-def test_keyboard(viewer: str, page: Page) -> None:
-    """The key j chooses the first span and shows its details."""
-    page.goto(viewer)
+@pytest.mark.parametrize("width", [1280, 400])
+def test_long_names(viewer: Viewer, page: Page, width: int) -> None:
+    """Names without end, or that turn the direction of writing, do not widen a page."""
+    page.set_viewport_size({"width": width, "height": 800})
+    viewer.send("traces", nested(1, ["W" * 500, "\u202e" + "W" * 500], service="\u202e" + "W" * 500))
+    page.goto(viewer.url)
+    expect(page.locator("#traces a")).to_have_count(1)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
     page.locator("#traces a").click()
-    page.locator(".span").wait_for()
+    page.locator(".span").last.click()
+    expect(page.locator("#details")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_list_is_live(viewer: Viewer, page: Page) -> None:
+    """Without traces the page says how to send some; the first one and later ones appear by themselves."""
+    page.goto(viewer.url)
+    expect(page.locator("#empty")).to_contain_text(f"OTEL_EXPORTER_OTLP_ENDPOINT={viewer.otlp_url}")
+    viewer.send("traces", nested(1, ["first", "child"]))
+    expect(page.locator("#traces a")).to_have_text(["first"])
+    expect(page.locator("#empty")).to_be_hidden()
+    page.locator("tbody tr").hover()
+    viewer.send("traces", nested(2, ["second"]))
+    expect(page.locator("#fresh")).to_have_text("1 new")
+    expect(page.locator("#traces a")).to_have_text(["first"])
+    page.locator("#fresh").click()
+    expect(page.locator("#traces a")).to_have_count(2)
+
+
+def test_restart(viewer: Viewer, page: Page) -> None:
+    """While the viewer is away the page says so and keeps its rows; when it is back, the page goes on."""
+    viewer.send("traces", nested(1, ["before"]))
+    page.goto(viewer.url)
+    expect(page.locator("#traces a")).to_have_text(["before"])
+    viewer.stop()
+    expect(page.locator("body")).to_have_class("offline")
+    expect(page.locator("#traces a")).to_have_text(["before"])
+    viewer.start()
+    viewer.send("traces", nested(2, ["after"]))
+    expect(page.locator("#traces a")).to_have_count(2)
+    expect(page.locator("body")).not_to_have_class("offline")
+
+
+def test_back_and_forward(viewer: Viewer, page: Page) -> None:
+    """A chosen service is part of the URL, and back and forward lead through list and trace."""
+    viewer.send("traces", nested(1, ["order"]))
+    viewer.send("traces", nested(2, ["payment"], service="payments"))
+    rows = page.locator("#traces a")
+    page.goto(viewer.url)
+    expect(rows).to_have_count(2)
+    page.locator("#service").select_option("payments")
+    expect(rows).to_have_text(["payment"])
+    rows.click()
+    expect(page.locator(".span")).to_have_count(1)
+    page.go_back()
+    expect(rows).to_have_text(["payment"])
+    expect(page.locator("#service")).to_have_value("payments")
+    page.go_back()
+    expect(rows).to_have_count(2)
+    page.go_forward()
+    expect(rows).to_have_text(["payment"])
+
+
+def test_trace(viewer: Viewer, page: Page) -> None:
+    """Logs stand under their span, durations are exact, and an order's size fits one screen with the details."""
+    names = [f"step {depth}" for depth in range(1, 17)]
+    message = nested(1, names)
+    message.resource_spans[0].scope_spans[0].spans[15].end_time_unix_nano = START_NS + 16_000_400
+    viewer.send("traces", message)
+    for depth in (1, 3, 5, 99):
+        viewer.send("logs", log_request(_log(AnyValue(string_value=f"at {depth}"), span=depth)))
+    page.goto(f"{viewer.url}/trace/{trace_id(1).hex()}")
+    expect(page.locator(".span")).to_have_count(16)
+    lines = [re.sub(r"\s+", " ", line) for line in page.locator("#waterfall > *").all_text_contents()]
+    assert lines[:4] == ["orders step 198.0 ms", "INFO at 1", "orders step 296.0 ms", "orders step 394.0 ms"]
+    assert lines[-2:] == ["orders step 16400 ns", "INFO at 99"]
     page.keyboard.press("j")
-    assert page.locator("#details").is_visible()
+    expect(page.locator("#details h1")).to_have_text("step 1")
+    page.keyboard.press("j")
+    expect(page.locator("#details h1")).to_have_text("step 2")
+    page.keyboard.press("k")
+    expect(page.locator("#details h1")).to_have_text("step 1")
+    last = page.locator("#waterfall > *").last.bounding_box()
+    assert last is not None
+    assert last["y"] + last["height"] < 800
+    assert page.evaluate("document.documentElement.scrollWidth") == 1280
+
+
+def test_many_spans(viewer: Viewer, page: Page) -> None:
+    """A large trace is drawn in portions, and spans that are each other's parents are not left out."""
+    spans = [Span(trace_id=trace_id(1), span_id=span_id(index), name=f"{index}") for index in range(1, 1501)]
+    spans[0].parent_span_id, spans[1].parent_span_id = span_id(2), span_id(1)
+    viewer.send("traces", request(spans))
+    page.goto(f"{viewer.url}/trace/{trace_id(1).hex()}")
+    expect(page.locator(".span")).to_have_count(1000)
+    page.get_by_text("Show 500 more of 1500 spans").click()
+    expect(page.locator(".span")).to_have_count(1500)
+
+
+def test_unknown_trace(viewer: Viewer, page: Page) -> None:
+    """A trace that is not kept is told so."""
+    page.goto(f"{viewer.url}/trace/abc")
+    expect(page.locator("#title")).to_have_text("This trace cannot be shown: trace not found")

@@ -1,5 +1,7 @@
 // What both pages need. Text from telemetry only ever becomes text: nothing here parses HTML.
 
+export const UNNAMED = "(no name)";
+
 export function element(tag, className, ...children) {
   const node = document.createElement(tag);
   if (className) node.className = className;
@@ -7,10 +9,13 @@ export function element(tag, className, ...children) {
   return node;
 }
 
-/** Three significant digits and a unit, never rounded to 0. */
-export function duration(us) {
-  const [value, unit] = us >= 1e6 ? [us / 1e6, "s"] : us >= 1e3 ? [us / 1e3, "ms"] : [us, "µs"];
-  return `${value >= 1000 ? Math.round(value) : Number(value.toPrecision(3))} ${unit}`;
+/** Nanoseconds with three significant digits and a unit, never rounded to 0. */
+export function duration(ns) {
+  if (ns < 1000) return `${ns} ns`;
+  // What rounds to 1000 of a unit is 1.00 of the next.
+  const [unit, size] = [["µs", 1e3], ["ms", 1e6]].find(([, one]) => ns / one < 999.5) ?? ["s", 1e9];
+  const value = ns / size;
+  return `${value >= 999.5 ? Math.round(value) : value.toPrecision(3)} ${unit}`;
 }
 
 // Okabe and Ito's colours, told apart by colour-blind readers; red stays for errors.
@@ -38,25 +43,19 @@ export function time(us) {
   return node;
 }
 
-export function tag(span, key) {
-  return span.tags.find((one) => one.key === key)?.value;
+/** "1 error", "2 errors". */
+export function count(number, noun) {
+  return `${number} ${noun}${number === 1 ? "" : "s"}`;
+}
+
+/** An HTTP status, red from 500 on; nothing if there is none. */
+export function statusOf(status) {
+  return status == null ? "" : element("span", status >= 500 ? "error" : "muted", status);
 }
 
 export async function load(path) {
   const response = await fetch(path);
   const answer = await response.json();
-  if (answer.errors) throw new Error(answer.errors[0].msg);
-  return answer.data;
-}
-
-/** What a trace is called by: its first span without a parent among its spans. */
-export function rootOf(trace) {
-  const ids = new Set(trace.spans.map((span) => span.spanID));
-  const orphan = (span) => !span.references.some((one) => one.refType === "CHILD_OF" && ids.has(one.spanID));
-  return trace.spans.filter(orphan).sort((a, b) => a.startTime - b.startTime)[0] ?? trace.spans[0];
-}
-
-export function extent(trace) {
-  const start = Math.min(...trace.spans.map((span) => span.startTime));
-  return [start, Math.max(...trace.spans.map((span) => span.startTime + span.duration)) - start];
+  if (!response.ok) throw new Error(answer.errors[0].msg);
+  return answer;
 }

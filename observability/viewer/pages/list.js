@@ -1,87 +1,86 @@
-import { chip, duration, element, extent, load, rootOf, tag, time } from "./common.js";
+import { UNNAMED, chip, count, duration, element, load, statusOf, time } from "./common.js";
 
 const POLL_MS = 1000;
 const table = document.querySelector("#traces");
 const body = table.tBodies[0];
-const empty = document.querySelector("#empty");
 const select = document.querySelector("#service");
 const fresh = document.querySelector("#fresh");
 let latest = [];
 let shown = new Set();
 
-select.value = "";
 const wanted = () => new URL(location).searchParams.get("service") ?? "";
 select.addEventListener("change", () => {
   const url = new URL(location);
   if (select.value) url.searchParams.set("service", select.value);
   else url.searchParams.delete("service");
   history.pushState(null, "", url);
-  refresh(true);
+  refresh(true).catch(offline);
 });
-window.addEventListener("popstate", () => refresh(true));
-fresh.addEventListener("click", () => show(latest));
+window.addEventListener("popstate", () => refresh(true).catch(offline));
+fresh.addEventListener("click", () => {
+  show(latest);
+  window.scrollTo(0, 0);
+});
 
 function row(trace, longest) {
-  const root = rootOf(trace);
-  const [start, length] = extent(trace);
-  const failed = trace.spans.filter((span) => tag(span, "error")).length;
-  const counts = new Map();
-  for (const span of trace.spans) {
-    const service = trace.processes[span.processID].serviceName;
-    counts.set(service, (counts.get(service) ?? 0) + 1);
-  }
-  const link = element("a", "", root.operationName);
+  const link = element("a", "", trace.name || UNNAMED);
   link.href = `/trace/${trace.traceID}`;
-  const status = tag(root, "http.response.status_code");
-  const request = element("td", "request", link);
-  if (status !== undefined) request.append(" ", element("span", status >= 500 ? "error" : "muted", status));
-  if (failed) request.append(" ", element("span", "error", `${failed} error${failed > 1 ? "s" : ""}`));
-  const chips = element("td", "", ...[...counts].map(([service, count]) => chip(service, `${service} ${count}`)));
-  const bar = element("div", failed ? "bar failed" : "bar");
-  bar.style.setProperty("width", `${Math.max(0.5, (length / longest) * 100)}%`);
-  return element("tr", "", element("td", "", time(start)), request, chips,
-    element("td", "wide", element("span", "number", duration(length)), bar));
+  const request = element("td", "request", link, " ", statusOf(trace.status));
+  if (trace.errors) request.append(" ", element("span", "error", count(trace.errors, "error")));
+  const chips = trace.services.map(({ name, spans }) => chip(name, `${name} ${spans}`));
+  const bar = element("div", trace.errors ? "bar failed" : "bar");
+  bar.style.setProperty("width", `${Math.max(0.5, (trace.durationNano / longest) * 100)}%`);
+  return element("tr", "", element("td", "", time(trace.startTime)), request, element("td", "chips", ...chips),
+    element("td", "wide", element("span", "number", duration(trace.durationNano)), bar));
 }
 
 function show(traces) {
   latest = traces;
   shown = new Set(traces.map((trace) => trace.traceID));
-  const longest = Math.max(1, ...traces.map((trace) => extent(trace)[1]));
+  const longest = Math.max(1, ...traces.map((trace) => trace.durationNano));
   body.replaceChildren(...traces.map((trace) => row(trace, longest)));
-  table.hidden = traces.length === 0;
-  empty.hidden = traces.length !== 0;
   fresh.hidden = true;
+}
+
+function offer(services, service) {
+  const names = ["", ...new Set([...services, ...(service ? [service] : [])])];
+  // An open list must not change under the pointer, so it is only made anew when it differs.
+  if (names.join("\n") !== [...select.options].map((option) => option.value).join("\n"))
+    select.replaceChildren(...names.map((name) => {
+      const option = element("option", "", name || "all");
+      option.value = name;
+      return option;
+    }));
+  select.value = service;
 }
 
 async function refresh(now) {
   const service = wanted();
-  const services = await load("/api/services");
-  const options = ["", ...services].map((name) => {
-    const option = element("option", "", name || "all");
-    option.value = name;
-    return option;
-  });
-  if (options.length !== select.options.length) select.replaceChildren(...options);
-  select.value = service;
   const query = new URLSearchParams({ limit: "50", ...(service && { service }) });
-  const traces = await load(`/api/traces?${query}`);
+  const { traces, services, otlp } = await load(`/api/recent?${query}`);
+  if (service !== wanted()) return;
+  document.body.classList.remove("offline");
+  offer(services, service);
+  document.querySelector("#otlp").textContent = otlp;
   const news = traces.filter((trace) => !shown.has(trace.traceID)).length;
   // Rows stay where they are while they are read: at the top of the page new ones come by themselves, else on demand.
-  if (now || shown.size === 0 || (window.scrollY === 0 && !table.matches(":hover"))) show(traces);
+  if (now || shown.size === 0 || (window.scrollY === 0 && !body.matches(":hover"))) show(traces);
   else if (news) {
     latest = traces;
     fresh.textContent = `${news} new`;
     fresh.hidden = false;
   }
+  table.hidden = shown.size === 0;
+  document.querySelector("#empty").hidden = shown.size !== 0 || Boolean(service);
+  document.querySelector("#none").hidden = shown.size !== 0 || !service;
+}
+
+function offline() {
+  document.body.classList.add("offline");
 }
 
 async function poll() {
-  try {
-    await refresh(false);
-    document.body.classList.remove("offline");
-  } catch {
-    document.body.classList.add("offline");
-  }
+  if (!document.hidden) await refresh(false).catch(offline);
   setTimeout(poll, POLL_MS);
 }
 

@@ -1,0 +1,119 @@
+"""Telemetry to send and to store."""
+
+from __future__ import annotations
+
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
+
+from observability.viewer.store import StoredLog, StoredSpan
+
+PROTOBUF = {"content-type": "application/x-protobuf"}
+START_NS = 1_700_000_000_000_000_000
+
+
+def text(key: str, value: str) -> KeyValue:
+    """An attribute that is text."""
+    return KeyValue(key=key, value=AnyValue(string_value=value))
+
+
+def number(key: str, value: int) -> KeyValue:
+    """An attribute that is a whole number."""
+    return KeyValue(key=key, value=AnyValue(int_value=value))
+
+
+def trace_id(index: int) -> bytes:
+    """A valid id for each index from 1."""
+    return index.to_bytes(16)
+
+
+def span_id(index: int) -> bytes:
+    """A valid id for each index from 1."""
+    return index.to_bytes(8)
+
+
+def stored_span(
+    trace: int,
+    span: int = 1,
+    parent: int | None = None,
+    *,
+    service: str = "orders",
+    name: str = "GET /",
+    start_ns: int = 0,
+    end_ns: int = 1000,
+    error: bool = False,
+    message: bytes = b"",
+) -> StoredSpan:
+    """A span as the store holds it, of 1 µs from `START_NS` on."""
+    return StoredSpan(
+        trace_id(trace),
+        span_id(span),
+        b"" if parent is None else span_id(parent),
+        service,
+        name,
+        Span.SPAN_KIND_SERVER,
+        error,
+        START_NS + start_ns,
+        START_NS + end_ns,
+        message,
+        b"",
+        b"",
+    )
+
+
+def stored_log(trace: int, *, record: bytes = b"") -> StoredLog:
+    """A log record as the store holds it."""
+    return StoredLog(trace_id(trace), span_id(1), START_NS, "orders", record)
+
+
+def nested(trace: int, names: list[str], *, service: str = "orders") -> ExportTraceServiceRequest:
+    """One trace: each name a child of the one before, 1 ms shorter on either side, with its depth as an attribute."""
+    spans = [
+        Span(
+            trace_id=trace_id(trace),
+            span_id=span_id(depth),
+            parent_span_id=span_id(depth - 1) if depth > 1 else b"",
+            name=name,
+            kind=Span.SPAN_KIND_INTERNAL,
+            start_time_unix_nano=START_NS + depth * 1_000_000,
+            end_time_unix_nano=START_NS + 100_000_000 - depth * 1_000_000,
+            attributes=[number("depth", depth)],
+        )
+        for depth, name in enumerate(names, 1)
+    ]
+    return request(spans, service=service)
+
+
+def request(spans: list[Span], *, service: str = "orders") -> ExportTraceServiceRequest:
+    """Spans of one service."""
+    resource = Resource(attributes=[text("service.name", service)])
+    return ExportTraceServiceRequest(
+        resource_spans=[ResourceSpans(resource=resource, scope_spans=[ScopeSpans(spans=spans)])]
+    )
+
+
+def log_request(*records: LogRecord) -> ExportLogsServiceRequest:
+    """Log records of one service."""
+    message = ExportLogsServiceRequest()
+    resource_logs = message.resource_logs.add()
+    resource_logs.resource.attributes.append(text("service.name", "orders"))
+    resource_logs.scope_logs.add().log_records.extend(records)
+    return message
+
+
+def deep(levels: int) -> AnyValue:
+    """A list in a list, so many levels deep."""
+    value = AnyValue(string_value="bottom")
+    for _ in range(levels):
+        outer = AnyValue()
+        outer.array_value.values.append(value)
+        value = outer
+    return value
+
+
+def failed(message: str) -> Status:
+    """The status of a span that failed."""
+    return Status(code=Status.STATUS_CODE_ERROR, message=message)

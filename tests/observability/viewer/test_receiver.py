@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import asyncio
+import gzip
+import logging
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+from observability.viewer import body as body_module
+from observability.viewer.body import MAX_BODY_BYTES
+from observability.viewer.store import Store
+from tests.observability.viewer.samples import PROTOBUF, nested
+
+pytestmark = pytest.mark.anyio
+
+TRACE = nested(1, ["root", "child"]).SerializeToString()
+GZIP = {**PROTOBUF, "content-encoding": "gzip"}
+
+
+class _Slow:
+    """A body that has begun and whose rest waits until it is let go."""
+
+    def __init__(self, content: bytes = b"") -> None:
+        self.content = content
+        self.begun, self.go = asyncio.Event(), asyncio.Event()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self.content
+        self.begun.set()
+        await self.go.wait()
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        (PROTOBUF, TRACE),
+        (GZIP, gzip.compress(TRACE)),
+        ({"content-type": "Application/X-Protobuf; charset=utf-8", "content-encoding": "GZIP"}, gzip.compress(TRACE)),
+    ],
+    ids=["plain", "gzip", "loosely written"],
+)
+async def test_stored(store: Store, receiver: httpx.AsyncClient, headers: dict[str, str], body: bytes) -> None:
+    """What was answered with 200 is stored, however often it comes."""
+    for _ in range(2):
+        response = await receiver.post("/v1/traces", content=body, headers=headers)
+        assert (response.status_code, response.content) == (200, b"")
+        assert response.headers["content-type"] == "application/x-protobuf"
+    assert store.counts() == (1, 2)
+
+
+async def test_partly_stored(receiver: httpx.AsyncClient) -> None:
+    """What of a request is refused is counted in an answer of 200, which nobody repeats."""
+    request = nested(1, ["root", "child"])
+    request.resource_spans[0].scope_spans[0].spans[0].trace_id = bytes(16)
+    response = await receiver.post("/v1/traces", content=request.SerializeToString(), headers=PROTOBUF)
+    assert response.status_code == 200
+    assert ExportTraceServiceResponse.FromString(response.content).partial_success.rejected_spans == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status"),
+    [
+        ({}, b"", 415),
+        ({"content-type": "text/plain"}, b"", 415),
+        ({"content-type": "application/json"}, b"{}", 415),
+        ({**PROTOBUF, "content-encoding": "br"}, b"", 415),
+        ({**PROTOBUF, "content-encoding": "gzip, gzip"}, b"", 415),
+        (PROTOBUF, b"\xff\xff\xff", 400),
+        (GZIP, b"no gzip", 400),
+        (GZIP, gzip.compress(b"x" * 1000)[:-20], 400),
+        (GZIP, gzip.compress(bytes(MAX_BODY_BYTES + 1)), 413),
+        (PROTOBUF, bytes(MAX_BODY_BYTES + 1), 413),
+    ],
+    ids=["none", "text", "json", "brotli", "twice", "garbage", "no gzip", "cut off", "bomb", "too large"],
+)
+async def test_unreadable(receiver: httpx.AsyncClient, headers: dict[str, str], body: bytes, status: int) -> None:
+    """What cannot be read is refused with the status that keeps its sender from repeating it."""
+    for signal in ("traces", "logs", "metrics"):
+        response = await receiver.post(f"/v1/{signal}", content=body, headers=headers)
+        assert response.status_code == status
+
+
+async def test_too_many_requests(receiver: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While as many requests are held as may be, the next is told to come again soon; then there is room again."""
+    monkeypatch.setattr(body_module, "MAX_REQUESTS", 3)
+    await _fill(receiver, [_Slow() for _ in range(3)])
+
+
+async def test_too_many_bytes(receiver: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While as many bytes are held as may be, the next request is told to come again soon; then there is room again."""
+    monkeypatch.setattr(body_module, "MAX_HELD_BYTES", 2 * len(TRACE))
+    await _fill(receiver, [_Slow(TRACE), _Slow(TRACE)])
+
+
+async def _fill(receiver: httpx.AsyncClient, bodies: list[_Slow]) -> None:
+    async with asyncio.TaskGroup() as group:
+        held = [group.create_task(receiver.post("/v1/traces", content=body, headers=PROTOBUF)) for body in bodies]
+        for body in bodies:
+            await body.begun.wait()
+        refused = await receiver.post("/v1/traces", content=TRACE, headers=PROTOBUF)
+        assert refused.status_code == 503
+        assert 1 <= int(refused.headers["retry-after"]) <= 5
+        for body in bodies:
+            body.go.set()
+    assert [task.result().status_code for task in held] == [200] * len(bodies)
+    assert (await receiver.post("/v1/traces", content=TRACE, headers=PROTOBUF)).status_code == 200
+
+
+async def test_slow_body(receiver: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that does not arrive in time is cut off, and its room is free again."""
+    monkeypatch.setattr(body_module, "BODY_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(body_module, "MAX_REQUESTS", 1)
+    for _ in range(2):
+        response = await receiver.post("/v1/traces", content=_Slow(b"\x0a"), headers=PROTOBUF)
+        assert (response.status_code, response.headers["connection"]) == (408, "close")
+
+
+async def test_full_disk(store: Store, receiver: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
+    """While the disk is full senders are told to come again, one line says so, and then everything goes on."""
+    store._writer.execute("PRAGMA max_page_count = 1")
+    big = nested(1, ["x" * 10_000] * 100).SerializeToString()
+    with caplog.at_level(logging.ERROR):
+        for _ in range(3):
+            response = await receiver.post("/v1/traces", content=big, headers=PROTOBUF)
+            assert response.status_code == 503
+            assert 1 <= int(response.headers["retry-after"]) <= 5
+    assert [record.getMessage() for record in caplog.records] == [
+        "telemetry cannot be stored, its senders are told to come again: database or disk is full"
+    ]
+    store._writer.execute("PRAGMA max_page_count = 100000")
+    assert (await receiver.post("/v1/traces", content=big, headers=PROTOBUF)).status_code == 200
+
+
+async def test_locked_file(store: Store, receiver: httpx.AsyncClient, tmp_path: Path) -> None:
+    """While another process holds the file senders are told to come again."""
+    store._writer.execute("PRAGMA busy_timeout = 0")
+    with closing(sqlite3.connect(tmp_path / "viewer.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert (await receiver.post("/v1/traces", content=TRACE, headers=PROTOBUF)).status_code == 503
+    assert (await receiver.post("/v1/traces", content=TRACE, headers=PROTOBUF)).status_code == 200
