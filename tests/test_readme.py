@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from fastapi import APIRouter
 
@@ -18,35 +20,56 @@ from service.payments.routes import router as payments
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+CODE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_kit_in_five_lines() -> None:
     """The lines that put the kit into a service of one's own make a request a span, a log line and a problem."""
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len([line for line in code.splitlines() if line]) <= 5
-    ask = """
-import asyncio
-from observability.testing import client_for, running
-async def ask():
-    async with running(app), client_for(app) as client:
-        print((await client.get("/livez")).json())
-        print((await client.get("/nowhere")).json()["trace_id"])
-asyncio.run(ask())
-"""
+    code = next(block for block in CODE if "serve(" in block)
+    assert len([line for line in code.splitlines() if line]) == 5
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
     told = {"OTEL_TRACES_EXPORTER": "console", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
-    result = subprocess.run(
-        [sys.executable, "-c", code + ask],
+    process = subprocess.Popen(
+        [sys.executable, "-c", code.replace("8080", str(port))],
         env={**os.environ, **told},
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
-        timeout=30,
-        check=True,
     )
-    assert "{'status': 'pass'}" in result.stdout
-    (line,) = [json.loads(one) for one in result.stdout.splitlines() if one.startswith('{"timestamp"')]
-    assert line["message"].startswith("GET /nowhere 404")
-    assert result.stdout.count(f'"trace_id": "0x{line["trace_id"]}"') == 1
-    assert f"\n{line['trace_id']}\n" in result.stdout
+    try:
+        assert process.stdout is not None
+        listening = process.stdout.readline()
+        assert f"listening on http://127.0.0.1:{port}" in listening
+        problem = httpx.get(f"http://127.0.0.1:{port}/nowhere").json()
+        assert httpx.get(f"http://127.0.0.1:{port}/readyz").json() == {"status": "pass"}
+    finally:
+        process.terminate()
+        output, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    lines = [json.loads(one) for one in output.splitlines() if one.startswith('{"timestamp"')]
+    (line,) = [line for line in lines if line["message"].startswith("GET /nowhere 404")]
+    assert line["trace_id"] == problem["trace_id"]
+    assert output.count(f'"trace_id": "0x{problem["trace_id"]}"') == 1
+
+
+def test_test(tmp_path: Path) -> None:
+    """The test that the README shows passes where the kit is installed."""
+    (tmp_path / "test_greeter.py").write_text(next(block for block in CODE if "def test_" in block))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "asyncio"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert "1 passed" in result.stdout, result.stdout
+
+
+def test_settings() -> None:
+    """The README's table has every variable of the project's own that the code reads, and no other."""
+    read = {
+        variable
+        for folder in ("observability", "service")
+        for path in (ROOT / folder).rglob("*.py")
+        for variable in re.findall(r"\"(CLEARSPAN_[A-Z_]+|[A-Z]+(?:_SERVICE)?_URL)\"", path.read_text())
+    }
+    named = set(re.findall(r"`(CLEARSPAN_[A-Z_]+|[A-Z]+(?:_SERVICE)?_URL)`", README))
+    assert named == read
 
 
 def test_tree() -> None:
