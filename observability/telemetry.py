@@ -24,3 +24,30 @@ EVENT_LOOP_LAG: Final = Instrument(
     "s",
     "How much later than asked the event loop woke a sleeping task.",
 )
+
+PEER: Final = "clearspan.peer"
+"""Attribute of client spans and of the resilient client's metrics: the dependency's name."""
+
+RETRY_REASON: Final = "clearspan.retry.reason"
+"""Why an attempt is repeated: the status it was answered with, or the name of the error."""
+
+RETRY_DELAY: Final = "clearspan.retry.delay_s"
+
+BREAKER_STATE: Final = "clearspan.breaker.state"
+"""`closed`, `open` or `half_open`; on a span of an attempt if it is not closed."""
+
+RETRIES: Final = Instrument(
+    "clearspan.client.retries", "{retry}", "Attempts that followed a failed one, by dependency and reason."
+)
+
+REFUSALS: Final = Instrument(
+    "clearspan.client.refusals", "{attempt}", "Attempts that never left the process, by dependency and `error.type`."
+)
+
+BREAKER_CHANGES: Final = Instrument(
+    "clearspan.breaker.changes", "{change}", "Changes of a breaker's state, by dependency and new state."
+)
+
+BULKHEAD_WAIT: Final = Instrument(
+    "clearspan.bulkhead.wait", "s", "How long calls waited for a place, of those that had to wait."
+)

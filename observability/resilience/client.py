@@ -1,0 +1,112 @@
+"""The client of one dependency: the chain, and the one place where its order is written."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import partial
+
+import httpx
+from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport, RequestInfo, ResponseInfo
+from opentelemetry.trace import Span, StatusCode
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field
+
+from observability.providers import Telemetry
+from observability.resilience.attempt import AttemptOptions, AttemptTimeout
+from observability.resilience.breaker import BreakerOptions, CircuitBreaker
+from observability.resilience.bulkhead import Bulkhead, BulkheadOptions
+from observability.resilience.call import call_of
+from observability.resilience.deadline import Deadline, DeadlineOptions
+from observability.resilience.exchange import WholeExchange
+from observability.resilience.retry import Retry, RetryOptions
+from observability.resilience.telemetry import ChainTelemetry, describe_attempt
+
+
+class Dependency(BaseModel):
+    """Everything that is set of one dependency."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    """What it is called in telemetry."""
+
+    base_url: AnyHttpUrl | None = None
+    """Where it is; None if each request brings its own URL."""
+
+    business_answers: frozenset[int] = frozenset()
+    """Statuses of 4xx that it answers by its contract: no errors of the call, whose span ends with status OK."""
+
+    max_answer_bytes: int = Field(default=1024 * 1024, ge=1)
+    """Of an answer's body, inflated."""
+
+    bulkhead: BulkheadOptions = BulkheadOptions()
+    deadline: DeadlineOptions = DeadlineOptions()
+    retry: RetryOptions = RetryOptions()
+    breaker: BreakerOptions = BreakerOptions()
+    attempt: AttemptOptions = AttemptOptions()
+
+
+def create_client(
+    dependency: Dependency, telemetry: Telemetry, transport: httpx.AsyncBaseTransport | None = None
+) -> httpx.AsyncClient:
+    """Make the client of a dependency, one for the life of the application; close it at its end.
+
+    Answers are read whole, so it is not for streams. It follows no redirects and believes no proxy of the environment.
+
+    Args:
+        dependency: What is set of it.
+        telemetry: Tells every attempt, wait and refusal.
+        transport: The connection's; by default a pool of connections to the network.
+    """
+    return httpx.AsyncClient(
+        base_url=str(dependency.base_url or ""),
+        transport=create_chain(dependency, telemetry, transport or _connections(dependency)),
+        timeout=httpx.Timeout(dependency.attempt.timeout_s, connect=0.5, pool=1.0),
+        follow_redirects=False,
+        trust_env=False,
+    )
+
+
+def create_chain(
+    dependency: Dependency, telemetry: Telemetry, transport: httpx.AsyncBaseTransport
+) -> httpx.AsyncBaseTransport:
+    """Put the steps around a connection's transport, from the inside out."""
+    scope = "observability.resilience"
+    told = ChainTelemetry(
+        dependency.name, telemetry.tracer_provider.get_tracer(scope), telemetry.meter_provider.get_meter(scope)
+    )
+    # Innermost, so that the attempt's span and time cover the answer to its last byte.
+    step: httpx.AsyncBaseTransport = WholeExchange(transport, dependency.max_answer_bytes)
+    # A client span for each attempt, not for the call: only so a retry is seen.
+    step = AsyncOpenTelemetryTransport(
+        step,
+        tracer_provider=telemetry.tracer_provider,
+        meter_provider=telemetry.meter_provider,
+        request_hook=partial(_describe, dependency.name),
+        response_hook=partial(_accept, dependency.business_answers),
+    )
+    # Around each attempt, so that one that hangs leaves time for another.
+    step = AttemptTimeout(step, dependency.attempt, told.tell)
+    # Sees each attempt with its end by time, and stops the retries that would still come.
+    step = CircuitBreaker(step, dependency.breaker, told.tell)
+    # Outside the breaker, so that what it refuses is not asked for again.
+    step = Retry(step, dependency.retry, told.tell)
+    # Around all attempts and the waits between them.
+    step = Deadline(step, dependency.deadline, told.tell)
+    # Outermost: a call holds its place as long as it lasts, its waits included.
+    return Bulkhead(step, dependency.bulkhead, told.tell)
+
+
+def _connections(dependency: Dependency) -> httpx.AsyncBaseTransport:
+    # More connections than calls: then no call is ever cancelled while it waits for one (encode/httpcore#1093).
+    most = dependency.bulkhead.max_calls
+    return httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=most, max_keepalive_connections=most))
+
+
+async def _describe(peer: str, span: Span, request: RequestInfo) -> None:
+    if request.extensions is not None:
+        describe_attempt(span, peer, call_of(request.extensions))
+
+
+async def _accept(business_answers: Collection[int], span: Span, _request: RequestInfo, response: ResponseInfo) -> None:
+    if response.status_code in business_answers:
+        span.set_status(StatusCode.OK)

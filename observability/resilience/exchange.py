@@ -1,0 +1,84 @@
+"""One whole exchange: a request, and its answer to the last byte, within the attempt's span and time.
+
+An answer that breaks off in its body is a failed attempt like any other, and no dependency can fill the memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+from opentelemetry import trace
+from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
+from opentelemetry.trace import StatusCode
+
+from observability.resilience.call import call_of
+from observability.resilience.errors import AnswerTooLarge
+
+_PIECE_BYTES = 8 * 1024
+"""What is inflated at once: gzip makes at most a thousand times as much of it."""
+
+
+class WholeExchange(httpx.AsyncBaseTransport):
+    """Reads the answer whole, inflated, before it is passed on.
+
+    Args:
+        inner: The connection's transport.
+        max_answer_bytes: Of an answer's body, inflated.
+    """
+
+    def __init__(self, inner: httpx.AsyncBaseTransport, max_answer_bytes: int) -> None:
+        self._inner = inner
+        self._max_answer_bytes = max_answer_bytes
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Exchange a request for its answer.
+
+        Raises:
+            AnswerTooLarge: The body is longer than is read.
+            httpx.TransportError: There is no whole answer.
+        """
+        try:
+            response = await self._inner.handle_async_request(request)
+            try:
+                return await self._whole(response)
+            finally:
+                await response.aclose()
+        except asyncio.CancelledError:
+            # contrib's span ends without a word at a cancellation, as if the attempt had gone well.
+            why = call_of(request.extensions).why_cancelled()
+            trace.get_current_span().set_attribute(ERROR_TYPE, why)
+            trace.get_current_span().set_status(StatusCode.ERROR, why)
+            raise
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._inner.aclose()
+
+    async def _whole(self, response: httpx.Response) -> httpx.Response:
+        inflated = httpx.Response(response.status_code, headers=response.headers, stream=_Pieces(response.stream))
+        body = bytearray()
+        async for chunk in inflated.aiter_bytes():
+            body += chunk
+            if len(body) > self._max_answer_bytes:
+                raise AnswerTooLarge(f"the answer is longer than {self._max_answer_bytes} bytes")
+        headers = [
+            (name, value)
+            for name, value in response.headers.raw
+            if name.lower() not in (b"content-encoding", b"transfer-encoding", b"content-length")
+        ]
+        return httpx.Response(
+            response.status_code, headers=headers, content=bytes(body), extensions=response.extensions
+        )
+
+
+class _Pieces(httpx.AsyncByteStream):
+    def __init__(self, stream: httpx.SyncByteStream | httpx.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        assert isinstance(self._stream, httpx.AsyncByteStream)  # noqa: S101 - of an async transport
+        async for chunk in self._stream:
+            for start in range(0, len(chunk), _PIECE_BYTES):
+                yield chunk[start : start + _PIECE_BYTES]

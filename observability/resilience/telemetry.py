@@ -1,0 +1,107 @@
+"""The chain's decisions as telemetry.
+
+Events on the caller's span, spans of what was refused, metrics, and a log line for each change of a breaker.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import httpx
+from opentelemetry import trace
+from opentelemetry.metrics import Meter
+from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
+from opentelemetry.semconv.attributes.http_attributes import HTTP_REQUEST_METHOD, HTTP_REQUEST_RESEND_COUNT
+from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
+from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
+
+from observability.resilience.call import Call
+from observability.resilience.decisions import BreakerChanged, Decision, NotRetrying, Refusing, Retrying, Waited
+from observability.telemetry import (
+    BREAKER_CHANGES,
+    BREAKER_STATE,
+    BULKHEAD_WAIT,
+    PEER,
+    REFUSALS,
+    RETRIES,
+    RETRY_DELAY,
+    RETRY_REASON,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class ChainTelemetry:
+    """Tells what the chain of one dependency decides.
+
+    Args:
+        peer: The dependency's name.
+        tracer: Makes the spans of attempts that never left this process.
+        meter: Makes the instruments.
+    """
+
+    def __init__(self, peer: str, tracer: Tracer, meter: Meter) -> None:
+        self._peer = peer
+        self._tracer = tracer
+        self._retries = meter.create_counter(*RETRIES)
+        self._refusals = meter.create_counter(*REFUSALS)
+        self._changes = meter.create_counter(*BREAKER_CHANGES)
+        self._wait = meter.create_histogram(*BULKHEAD_WAIT)
+
+    def tell(self, decision: Decision) -> None:
+        """Tell one decision; the current span is the caller's."""
+        match decision:
+            case Retrying(attempt, reason, delay_s):
+                self._retries.add(1, {PEER: self._peer, RETRY_REASON: reason})
+                trace.get_current_span().add_event(
+                    "clearspan.retry",
+                    {PEER: self._peer, "clearspan.attempt": attempt, RETRY_REASON: reason, RETRY_DELAY: delay_s},
+                )
+            case NotRetrying(attempt, reason, because):
+                trace.get_current_span().add_event(
+                    "clearspan.no_retry",
+                    {
+                        PEER: self._peer,
+                        "clearspan.attempt": attempt,
+                        RETRY_REASON: reason,
+                        "clearspan.no_retry.because": because,
+                    },
+                )
+            case Waited(seconds):
+                self._wait.record(seconds, {PEER: self._peer})
+                trace.get_current_span().add_event(
+                    "clearspan.bulkhead.wait", {PEER: self._peer, "clearspan.wait_s": seconds}
+                )
+            case Refusing(request, error):
+                self._refused(request, type(error).__qualname__, str(error))
+            case BreakerChanged(before, after, reason):
+                self._changes.add(1, {PEER: self._peer, BREAKER_STATE: after})
+                trace.get_current_span().add_event(
+                    "clearspan.breaker", {PEER: self._peer, BREAKER_STATE: after, "clearspan.breaker.reason": reason}
+                )
+                level = logging.WARNING if after == "open" else logging.INFO
+                logger.log(level, "breaker of %s: %s -> %s, %s", self._peer, before, after, reason)
+
+    def _refused(self, request: httpx.Request, error: str, message: str) -> None:
+        """A short span in the place of the attempt's, so that a waterfall shows what was not done."""
+        self._refusals.add(1, {PEER: self._peer, ERROR_TYPE: error})
+        attributes: dict[str, str | int] = {
+            PEER: self._peer,
+            HTTP_REQUEST_METHOD: request.method,
+            SERVER_ADDRESS: request.url.host,
+            ERROR_TYPE: error,
+        }
+        if request.url.port is not None:
+            attributes[SERVER_PORT] = request.url.port
+        span = self._tracer.start_span(request.method, kind=SpanKind.CLIENT, attributes=attributes)
+        span.set_status(StatusCode.ERROR, message)
+        span.end()
+
+
+def describe_attempt(span: Span, peer: str, call: Call) -> None:
+    """Say on the span of an attempt which one it is, and what let it through."""
+    span.set_attribute(PEER, peer)
+    if call.attempt > 1:
+        span.set_attribute(HTTP_REQUEST_RESEND_COUNT, call.attempt - 1)
+    if call.breaker is not None and call.breaker != "closed":
+        span.set_attribute(BREAKER_STATE, call.breaker)
