@@ -21,9 +21,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp
 
+from observability.deadline import REQUEST_TIMEOUT_S, RequestDeadline
 from observability.health import Health, HealthEndpoints
 from observability.inbound import InboundContext, InboundTrust, link_caller
-from observability.limits import MAX_BODY_BYTES, RequestLimits
+from observability.limits import MAX_BODY_BYTES, MAX_REQUESTS, ConcurrencyLimit, RequestLimits
 from observability.problems import CancelledRequests, install_problem_handlers
 from observability.providers import Telemetry
 from observability.requests import RequestLog, mark_logged
@@ -41,6 +42,8 @@ def observe(
     *,
     inbound_context: InboundContext = "link",
     health: Health | None = None,
+    max_requests: int = MAX_REQUESTS,
+    request_timeout_s: float = REQUEST_TIMEOUT_S,
 ) -> None:
     """Make a FastAPI application observed. Call it once, after the application is made and before it serves.
 
@@ -54,6 +57,9 @@ def observe(
         telemetry: Its providers, closed at the end of its lifespan.
         inbound_context: Whether a caller's trace is continued, linked to, or ignored.
         health: The state behind the probes, also found as `app.state.health`; a new one if none is given.
+        max_requests: Requests that are served at once; one more is answered 503. Probes are not counted.
+        request_timeout_s: Seconds until a request's answer has to begin; less, if `inbound_context` is `continue` and
+            the caller says that it waits less long (`x-envoy-expected-rq-timeout-ms`). Then it is answered 504.
 
     Raises:
         ValueError: `inbound_context` is none of the three words.
@@ -76,7 +82,7 @@ def observe(
         server_request_hook=link_caller,
         exclude_spans=["receive", "send"],
     )
-    _wrap_middleware_stack(app, health, inbound_context)
+    _wrap_middleware_stack(app, health, inbound_context, max_requests, request_timeout_s)
     _wrap_lifespan(app, telemetry, health)
 
 
@@ -122,9 +128,12 @@ def instrument_engine(engine: AsyncEngine, telemetry: Telemetry) -> None:
     EngineTracer(tracer, engine.sync_engine, usage)  # type: ignore[no-untyped-call]  # contrib has no annotations here
 
 
-def _wrap_middleware_stack(app: FastAPI, health: Health, inbound_context: InboundContext) -> None:
+def _wrap_middleware_stack(
+    app: FastAPI, health: Health, inbound_context: InboundContext, max_requests: int, request_timeout_s: float
+) -> None:
     """Write the order in which a request meets the kit's parts; the application's own middleware comes after them."""
     build_instrumented = app.build_middleware_stack
+    believe_caller = inbound_context == "continue"
     InboundTrust(app, inbound_context)  # a wrong word fails here, not at the first request
 
     def build() -> ASGIApp:
@@ -133,6 +142,8 @@ def _wrap_middleware_stack(app: FastAPI, health: Health, inbound_context: Inboun
         span = _server_span_middleware(stack)
         # Inside the server span, from the inside out:
         span.app = RequestLimits(span.app)  # around whatever reads the body
+        span.app = RequestDeadline(span.app, timeout_s=request_timeout_s, believe_caller=believe_caller)  # all the work
+        span.app = ConcurrencyLimit(span.app, max_requests=max_requests)  # before any work
         span.app = CancelledRequests(span.app)  # around whatever is cut off
         span.app = RequestLog(span.app)  # around every answer, the limits' and the error handlers' too
         # Outside the server span, from the inside out:

@@ -1,4 +1,4 @@
-"""Bounds on what a request may bring: the number and size of its headers, the size of its body, and the body's time.
+"""Bounds on requests: how many at once, the number and size of headers, the size of the body, and the body's time.
 
 The size of the body is FastAPI's own `max_body_size`, of the application or of a route; the kit sets it where the
 application does not. uvicorn and Starlette bound the rest no further than the HTTP parser does.
@@ -15,10 +15,40 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from observability.problems import problem
 
+MAX_REQUESTS = 1000
 MAX_BODY_BYTES = 1024 * 1024
 BODY_TIMEOUT_S = 30.0
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 16 * 1024
+
+
+class ConcurrencyLimit:
+    """ASGI middleware that serves so many requests at once and answers 503 to one more, before it costs anything.
+
+    Args:
+        app: Serves the requests.
+        max_requests: Requests that are served at once.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_requests: int = MAX_REQUESTS) -> None:
+        self.app = app
+        self._max_requests = max_requests
+        self._served = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if self._served >= self._max_requests:
+            detail = f"{self._max_requests} requests are being served; ask again."
+            answer = problem(503, HTTPStatus(503).phrase, detail, headers={"retry-after": "1"})
+            await answer(scope, receive, send)
+            return
+        self._served += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self._served -= 1
 
 
 class RequestLimits:

@@ -8,11 +8,14 @@ ShopError
 ├── KeyReused             an Idempotency-Key came back with another request
 ├── PaymentDeclined       the card was refused: a business answer, no fault
 └── DependencyError       a service that we call did not do its part
-    ├── DependencyFailed  is unreachable, or answers with an error or with nonsense
-    └── DependencySlow    did not answer in time
+    ├── DependencyFailed       is unreachable, or answers with an error or with nonsense
+    ├── DependencySlow         did not answer in time
+    └── DependencyUnavailable  is not asked, since it failed too often or has too much to do
 """
 
 from __future__ import annotations
+
+import math
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
@@ -69,6 +72,20 @@ class DependencySlow(DependencyError):
     """It did not answer in time."""
 
 
+class DependencyUnavailable(DependencyError):
+    """It is not asked, since it failed too often of late or has as much to do as it may have.
+
+    Args:
+        detail: What is told to the caller.
+        sent: Whether an earlier attempt of the request may have reached it.
+        wait_s: When it is worth while to ask again, in seconds.
+    """
+
+    def __init__(self, detail: str, *, sent: bool, wait_s: float) -> None:
+        super().__init__(detail, sent=sent)
+        self.wait_s = wait_s
+
+
 # The most specific class wins.
 PROBLEMS: dict[type[ShopError], tuple[int, str]] = {
     NotFound: (404, "Not found"),
@@ -79,6 +96,7 @@ PROBLEMS: dict[type[ShopError], tuple[int, str]] = {
     PaymentDeclined: (402, "Payment declined"),
     DependencyFailed: (502, "Dependency failed"),
     DependencySlow: (504, "Dependency timed out"),
+    DependencyUnavailable: (503, "Dependency unavailable"),
 }
 
 
@@ -89,5 +107,9 @@ def install_error_handlers(app: FastAPI) -> None:
 
 async def _render(_request: Request, error: Exception) -> Response:
     status, title = next(PROBLEMS[kind] for kind in type(error).__mro__ if kind in PROBLEMS)
-    headers = {"retry-after": "1"} if isinstance(error, InProgress) else None
+    headers = None
+    if isinstance(error, InProgress):
+        headers = {"retry-after": "1"}
+    elif isinstance(error, DependencyUnavailable):
+        headers = {"retry-after": str(max(1, math.ceil(error.wait_s)))}
     return problem(status, title, str(error), headers=headers)

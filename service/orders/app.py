@@ -11,9 +11,11 @@ import httpx
 from fastapi import FastAPI
 
 from observability import Health, Telemetry, instrument_engine, observe
+from observability.resilience.client import create_client
 from service.database import check, create_engine, migrate
 from service.errors import install_error_handlers
-from service.orders.clients import HttpExternal, HttpInventory, HttpPayments, create_client
+from service.orders import clients
+from service.orders.clients import HttpExternal, HttpInventory, HttpPayments
 from service.orders.orders import Orders
 from service.orders.routes import router
 from service.orders.store import SqlStore
@@ -42,26 +44,20 @@ def create_app(
     health = Health()
     health.register("database", partial(check, engine))
     external_url = str(settings.external_service_url or settings.inventory_url)
-    connect = partial(create_client, telemetry=telemetry)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(engine.dispose)  # last to go: requests in flight still write
             await migrate(engine, "orders", Path(__file__).with_name("migrations"))
-            inventory = connect(
-                str(settings.inventory_url),
-                transport=transports.get("inventory"),
-                business_answers=HttpInventory.BUSINESS_ANSWERS,
-            )
-            payments = connect(
-                str(settings.payments_url),
-                transport=transports.get("payments"),
-                business_answers=HttpPayments.BUSINESS_ANSWERS,
-            )
-            external = connect("", transport=transports.get("external"))
-            for client in (inventory, payments, external):
-                await stack.enter_async_context(client)
+            inventory, payments, external = [
+                await stack.enter_async_context(create_client(dependency, telemetry, transports.get(dependency.name)))
+                for dependency in (
+                    clients.inventory(settings.inventory_url),
+                    clients.payments(settings.payments_url),
+                    clients.external(),
+                )
+            ]
             app.state.orders = Orders(SqlStore(engine), HttpInventory(inventory), HttpPayments(payments))
             app.state.external = HttpExternal(external, external_url)
             app.state.metrics = OrderMetrics(telemetry.meter_provider.get_meter("service.orders"))

@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Collection
 from typing import Any
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, ValidationError
 
-from observability import Telemetry, instrument_client
-from service.errors import Conflict, DependencyFailed, DependencySlow, NotFound, OutOfStock, PaymentDeclined
+from observability.resilience.attempt import AttemptOptions
+from observability.resilience.call import was_sent
+from observability.resilience.client import Dependency
+from observability.resilience.errors import AnswerTooLarge, BreakerOpen, BulkheadFull, DeadlineSpent
+from service.errors import (
+    Conflict,
+    DependencyFailed,
+    DependencySlow,
+    DependencyUnavailable,
+    NotFound,
+    OutOfStock,
+    PaymentDeclined,
+)
 from service.orders.orders import Reserved
 from service.schema import Currency
 
-TIMEOUT = httpx.Timeout(2.0, connect=0.5, pool=1.0)
-TOTAL_TIMEOUT_S = 6.0
-"""Of a whole call, in seconds; the other limits are of each step, and an answer may come in many."""
 
-LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=50)
-MAX_ANSWER_BYTES = 1024 * 1024
-NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+def inventory(url: AnyHttpUrl) -> Dependency:
+    """Inventory, as it is called."""
+    return Dependency(name="inventory", base_url=url, business_answers=frozenset({404, 409}))
+
+
+def payments(url: AnyHttpUrl) -> Dependency:
+    """Payments, as it is called."""
+    return Dependency(name="payments", base_url=url, business_answers=frozenset({402, 409}))
+
+
+def external() -> Dependency:
+    """The external service, as it is called: a stranger, who is told nothing of our deadlines."""
+    return Dependency(name="external", attempt=AttemptOptions(tell_dependency=False))
 
 
 class ReservationAnswer(BaseModel):
@@ -33,35 +49,8 @@ class ReservationAnswer(BaseModel):
     currency: Currency
 
 
-def create_client(
-    base_url: str,
-    telemetry: Telemetry,
-    transport: httpx.AsyncBaseTransport | None = None,
-    business_answers: Collection[int] = (),
-) -> httpx.AsyncClient:
-    """Make the client of one dependency, for the life of the application.
-
-    Args:
-        base_url: Where the dependency is.
-        telemetry: Gives each call its span.
-        transport: By default a pool of connections to the network.
-        business_answers: Statuses that the dependency answers by its contract.
-    """
-    client = httpx.AsyncClient(
-        base_url=base_url,
-        timeout=TIMEOUT,
-        transport=transport if transport is not None else httpx.AsyncHTTPTransport(limits=LIMITS),
-        follow_redirects=False,
-        trust_env=False,
-    )
-    instrument_client(client, telemetry, business_answers=business_answers)
-    return client
-
-
 class HttpInventory:
     """`service.orders.orders.Inventory` over HTTP."""
-
-    BUSINESS_ANSWERS = frozenset({404, 409})
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
@@ -93,8 +82,6 @@ class HttpInventory:
 
 class HttpPayments:
     """`service.orders.orders.Payments` over HTTP."""
-
-    BUSINESS_ANSWERS = frozenset({402, 409})
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
@@ -145,34 +132,29 @@ async def _call(
 ) -> tuple[int, Any]:
     """Send a request; the answer's JSON, or None if it has no content."""
     try:
-        async with asyncio.timeout(TOTAL_TIMEOUT_S), client.stream(method, url, json=body) as response:
-            content = await _read(response, name)
-    except (httpx.TimeoutException, TimeoutError) as error:
-        raise DependencySlow(f"{name} did not answer in time.", sent=not isinstance(error, NEVER_SENT)) from error
+        response = await client.request(method, url, json=body)
+    except (BreakerOpen, BulkheadFull) as error:
+        wait_s = error.retry_after_s if isinstance(error, BreakerOpen) else 1.0
+        raise DependencyUnavailable(f"{name} is not asked: {error}.", sent=was_sent(error), wait_s=wait_s) from error
+    except (httpx.TimeoutException, DeadlineSpent) as error:
+        raise DependencySlow(f"{name} did not answer in time.", sent=was_sent(error)) from error
     except httpx.InvalidURL as error:
         raise DependencyFailed(f"{name} has no usable URL.", sent=False) from error
-    except httpx.HTTPError as error:
+    except AnswerTooLarge as error:
+        raise DependencyFailed(f"{name} answered with more than is read.") from error
+    except httpx.RequestError as error:
         reason = f"{name} could not be reached ({type(error).__name__})."
-        raise DependencyFailed(reason, sent=not isinstance(error, NEVER_SENT)) from error
-    if not content:
+        raise DependencyFailed(reason, sent=was_sent(error)) from error
+    if not response.content:
         if response.status_code == httpx.codes.NO_CONTENT:
             return response.status_code, None
         raise DependencyFailed(f"{name} answered {response.status_code} without content.")
     try:
-        return response.status_code, json.loads(content, parse_constant=_refuse_constant)
+        return response.status_code, json.loads(response.content, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         if response.is_success:
             raise DependencyFailed(f"{name} answered with what is not JSON.") from error
         return response.status_code, None
-
-
-async def _read(response: httpx.Response, name: str) -> bytes:
-    content = bytearray()
-    async for chunk in response.aiter_bytes():
-        content += chunk
-        if len(content) > MAX_ANSWER_BYTES:
-            raise DependencyFailed(f"{name} answered with more than {MAX_ANSWER_BYTES} bytes.")
-    return bytes(content)
 
 
 def _refuse_constant(constant: str) -> None:

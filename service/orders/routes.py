@@ -64,13 +64,13 @@ async def root() -> dict[str, str]:
     return {"Hello": "World"}
 
 
-@router.get("/call_external_service/", responses=problem_responses(502, 504))
+@router.get("/call_external_service/", responses=problem_responses(502, 503, 504))
 async def call_external_service(external: Annotated[HttpExternal, Depends(_external)]) -> Response:
     """Fetch the external service's JSON."""
     return Response(await external.fetch(), media_type="application/json")
 
 
-@router.post("/orders", status_code=201, responses=problem_responses(400, 402, 404, 409, 413, 422, 502, 504))
+@router.post("/orders", status_code=201, responses=problem_responses(400, 402, 404, 409, 413, 422, 502, 503, 504))
 async def place(
     body: NewOrder,
     orders: OrdersOfApp,

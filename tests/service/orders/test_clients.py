@@ -4,26 +4,40 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
+from pydantic import AnyHttpUrl
 
+from observability.resilience.client import create_client
 from observability.testing import Recorder
 from service.errors import (
     Conflict,
     DependencyError,
     DependencyFailed,
     DependencySlow,
+    DependencyUnavailable,
     NotFound,
     OutOfStock,
     PaymentDeclined,
     ShopError,
 )
 from service.orders import clients
-from service.orders.clients import HttpExternal, HttpInventory, HttpPayments, create_client
+from service.orders.clients import HttpExternal, HttpInventory, HttpPayments
 from service.orders.orders import Reserved
+from tests.virtual_time import VirtualTimeLoop
 
 pytestmark = pytest.mark.anyio
+
+INVENTORY = clients.inventory(AnyHttpUrl("http://inventory"))
+PAYMENTS = clients.payments(AnyHttpUrl("http://payments"))
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """Timeouts and the waits between attempts take no time."""
+    return "asyncio", {"loop_factory": VirtualTimeLoop}
 
 
 def _fails(error: type[httpx.TransportError]) -> httpx.MockTransport:
@@ -47,7 +61,7 @@ async def test_transport_errors(
     recorder: Recorder, error: type[httpx.TransportError], kind: type[DependencyError], sent: bool
 ) -> None:
     """Slow is told from unreachable, and what was never sent from what may have been done."""
-    async with create_client("http://inventory", recorder.telemetry("orders"), _fails(error)) as client:
+    async with create_client(INVENTORY, recorder.telemetry("orders"), _fails(error)) as client:
         with pytest.raises(kind) as caught:
             await HttpInventory(client).reserve("1", "mug", 1)
     assert caught.value.sent is sent
@@ -71,7 +85,7 @@ async def test_transport_errors(
 async def test_external_nonsense(recorder: Recorder, response: httpx.Response) -> None:
     """Whatever the external service answers instead of JSON is its failure, not ours."""
     transport = httpx.MockTransport(lambda _: response)
-    async with create_client("", recorder.telemetry("orders"), transport) as client:
+    async with create_client(clients.external(), recorder.telemetry("orders"), transport) as client:
         with pytest.raises(DependencyFailed):
             await HttpExternal(client, "http://external/").fetch()
 
@@ -80,7 +94,7 @@ async def test_external_nonsense(recorder: Recorder, response: httpx.Response) -
 async def test_inventory_nonsense(recorder: Recorder, answer: object) -> None:
     """An answer of inventory without an amount and its currency is its failure."""
     transport = httpx.MockTransport(lambda _: httpx.Response(200, json=answer))
-    async with create_client("http://inventory", recorder.telemetry("orders"), transport) as client:
+    async with create_client(INVENTORY, recorder.telemetry("orders"), transport) as client:
         with pytest.raises(DependencyFailed):
             await HttpInventory(client).reserve("1", "mug", 1)
 
@@ -93,7 +107,7 @@ async def test_reserve(recorder: Recorder) -> None:
         requests.append((request.method, request.url.path, request.content))
         return httpx.Response(200, json={"amount": 5, "currency": "EUR", "more": 1})
 
-    async with create_client("http://inventory", recorder.telemetry("orders"), httpx.MockTransport(answer)) as client:
+    async with create_client(INVENTORY, recorder.telemetry("orders"), httpx.MockTransport(answer)) as client:
         assert await HttpInventory(client).reserve("order-1", "mug", 2) == Reserved(5, "EUR")
     assert requests == [("PUT", "/reservations/order-1", b'{"sku":"mug","quantity":2}')]
 
@@ -104,7 +118,7 @@ async def test_reserve(recorder: Recorder) -> None:
 async def test_inventory_statuses(recorder: Recorder, status: int, kind: type[ShopError]) -> None:
     """Inventory's statuses are the shop's errors; one that is not agreed on is its failure."""
     transport = httpx.MockTransport(lambda _: httpx.Response(status, json={}))
-    async with create_client("http://inventory", recorder.telemetry("orders"), transport) as client:
+    async with create_client(INVENTORY, recorder.telemetry("orders"), transport) as client:
         with pytest.raises(kind):
             await HttpInventory(client).reserve("1", "mug", 1)
 
@@ -113,7 +127,7 @@ async def test_inventory_statuses(recorder: Recorder, status: int, kind: type[Sh
 async def test_payment_statuses(recorder: Recorder, status: int, kind: type[ShopError]) -> None:
     """The statuses of payments are the shop's errors."""
     transport = httpx.MockTransport(lambda _: httpx.Response(status, json={}))
-    async with create_client("http://payments", recorder.telemetry("orders"), transport) as client:
+    async with create_client(PAYMENTS, recorder.telemetry("orders"), transport) as client:
         with pytest.raises(kind):
             await HttpPayments(client).charge("1", 5, "EUR", "4242424242424242")
 
@@ -122,21 +136,32 @@ async def test_payment_statuses(recorder: Recorder, status: int, kind: type[Shop
 async def test_external_json(recorder: Recorder, content: bytes) -> None:
     """Any JSON of the external service is passed on with the same meaning."""
     transport = httpx.MockTransport(lambda _: httpx.Response(200, content=content))
-    async with create_client("", recorder.telemetry("orders"), transport) as client:
+    async with create_client(clients.external(), recorder.telemetry("orders"), transport) as client:
         answer = await HttpExternal(client, "http://external/").fetch()
     assert httpx.Response(200, content=answer).json() == httpx.Response(200, content=content).json()
 
 
-async def test_external_drips(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_external_drips(recorder: Recorder) -> None:
     """An answer that never stops coming, each piece in time, is given up as a whole."""
-    monkeypatch.setattr(clients, "TOTAL_TIMEOUT_S", 0.05)
 
     async def drip() -> AsyncIterator[bytes]:
         while True:
             yield b" "
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.5)
 
     transport = httpx.MockTransport(lambda _: httpx.Response(200, content=drip()))
-    async with create_client("", recorder.telemetry("orders"), transport) as client:
+    async with create_client(clients.external(), recorder.telemetry("orders"), transport) as client:
         with pytest.raises(DependencySlow):
             await HttpExternal(client, "http://external/").fetch()
+
+
+async def test_left_alone(recorder: Recorder) -> None:
+    """A dependency that failed too often is not asked, and the error says when to come again."""
+    async with create_client(INVENTORY, recorder.telemetry("orders"), _fails(httpx.ConnectError)) as client:
+        for _ in range(20):
+            with pytest.raises(DependencyError):
+                await HttpInventory(client).reserve("1", "mug", 1)
+        with pytest.raises(DependencyUnavailable, match="inventory is not asked") as caught:
+            await HttpInventory(client).reserve("1", "mug", 1)
+    assert not caught.value.sent
+    assert 0 < caught.value.wait_s <= 5
