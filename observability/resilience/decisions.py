@@ -44,6 +44,21 @@ class NotRetrying:
 
 
 @dataclass(frozen=True, slots=True)
+class Hedging:
+    """An attempt that takes unusually long, more than `delay_s` seconds, gets another one beside it."""
+
+    attempt: int
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hedged:
+    """One of two attempts has answered; `won` tells whether it was the second one."""
+
+    won: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Waited:
     """A call waited for a place among those that may be under way; `seconds` tells how long."""
 
@@ -67,5 +82,5 @@ class BreakerChanged:
     reason: str
 
 
-Decision = Retrying | NotRetrying | Waited | Refusing | BreakerChanged
+Decision = Retrying | NotRetrying | Hedging | Hedged | Waited | Refusing | BreakerChanged
 Tell = Callable[[Decision], None]

@@ -16,11 +16,22 @@ from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, S
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 
 from observability.resilience.call import Call
-from observability.resilience.decisions import BreakerChanged, Decision, NotRetrying, Refusing, Retrying, Waited
+from observability.resilience.decisions import (
+    BreakerChanged,
+    Decision,
+    Hedged,
+    Hedging,
+    NotRetrying,
+    Refusing,
+    Retrying,
+    Waited,
+)
 from observability.telemetry import (
     BREAKER_CHANGES,
     BREAKER_STATE,
     BULKHEAD_WAIT,
+    HEDGE_WON,
+    HEDGES,
     PEER,
     REFUSALS,
     RETRIES,
@@ -46,6 +57,7 @@ class ChainTelemetry:
         self._retries = meter.create_counter(*RETRIES)
         self._refusals = meter.create_counter(*REFUSALS)
         self._changes = meter.create_counter(*BREAKER_CHANGES)
+        self._hedges = meter.create_counter(*HEDGES)
         self._wait = meter.create_histogram(*BULKHEAD_WAIT)
 
     def tell(self, decision: Decision) -> None:
@@ -67,6 +79,12 @@ class ChainTelemetry:
                         "clearspan.no_retry.because": because,
                     },
                 )
+            case Hedging(attempt, delay_s):
+                trace.get_current_span().add_event(
+                    "clearspan.hedge", {PEER: self._peer, "clearspan.attempt": attempt, RETRY_DELAY: delay_s}
+                )
+            case Hedged(won):
+                self._hedges.add(1, {PEER: self._peer, HEDGE_WON: won})
             case Waited(seconds):
                 self._wait.record(seconds, {PEER: self._peer})
                 trace.get_current_span().add_event(
