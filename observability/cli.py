@@ -55,7 +55,9 @@ def up(
 def serve(
     name: Annotated[str, typer.Argument(help="Name of a service in pyproject.toml.")],
     host: Annotated[str, typer.Option(envvar="CLEARSPAN_HOST", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(envvar="PORT", help="By default the one in pyproject.toml.")] = None,
+    port: Annotated[
+        int | None, typer.Option(envvar="PORT", min=1, max=65535, help="By default the one in pyproject.toml.")
+    ] = None,
     drain_delay: Annotated[
         float, typer.Option(envvar="CLEARSPAN_DRAIN_DELAY", help="Seconds to serve on after readiness failed.")
     ] = 0.0,
@@ -73,7 +75,7 @@ def serve(
         if name not in services:
             _fail(f"no service is named {name!r}; pyproject.toml knows {', '.join(services)}")
         application = load_factory(services[name])()
-        serve_app(application, host=host, port=port or services[name].port, drain_delay_s=drain_delay)
+        serve_app(application, host=host, port=services[name].port if port is None else port, drain_delay_s=drain_delay)
         # The process ends here, and the last collection, over queues full of unsent telemetry, would take a second.
         gc.freeze()
     except ValidationError as error:  # of the service's settings, whose fields are named for their variables

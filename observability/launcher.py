@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 BASE_PORT, PAGE_PORT, OTLP_PORT = 8000, 16686, 4318
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 9.0
+STOP_SHARE_S = 0.6
+"""What is kept for each child that is still to be stopped: one without requests in flight needs less."""
 LAST_LINES = 20
 MAX_LINE_BYTES = 64 * 1024
 HELD_LINES = 1000
@@ -236,7 +238,8 @@ class _Launcher:
                 child.process.terminate()
             left = deadline - asyncio.get_running_loop().time()
             try:
-                await asyncio.wait_for(child.process.wait(), max(0.1, left / (len(self._children) - index)))
+                kept = STOP_SHARE_S * (len(self._children) - index - 1)
+                await asyncio.wait_for(child.process.wait(), max(0.1, left - kept))
             except TimeoutError:
                 self._console.print(f"[red]{child.name} did not stop in time and was killed[/red]")
                 with suppress(ProcessLookupError):
@@ -272,6 +275,8 @@ class _Launcher:
         for line in child.lines:
             self._console.print("  ", end="")
             self._console.out(line, highlight=False)
+        if not self._stopping and len(self._children) > 1:
+            self._console.print("[bold red]the others go on; to have it back, stop them and start again[/]")
 
 
 def _check_ports(ports: Sequence[int], base_port: int) -> None:
@@ -304,6 +309,8 @@ def _environment(urls: dict[str, str], otlp_url: str, data_dir: Path, *, pretty:
     }
     fixed = {f"{name.upper().replace('-', '_')}_URL": url for name, url in urls.items()}
     fixed |= {"CLEARSPAN_DATA_DIR": str(data_dir), "PYTHONUNBUFFERED": "1"}
+    for name in ("NO_PROXY", "no_proxy"):  # telemetry for the viewer would go to a proxy of the environment
+        fixed[name] = ",".join([*filter(None, [os.environ.get(name)]), "127.0.0.1", "localhost"])
     return {**defaults, **os.environ, **fixed}
 
 

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from observability.problems import problem
+from observability.problems import TOO_LARGE, problem
 
 MAX_REQUESTS = 1000
 MAX_BODY_BYTES = 1024 * 1024
@@ -104,7 +104,7 @@ class RequestLimits:
             nonlocal answered, replaced
             if message["type"] == "http.response.start" and _is_plain_413(message):
                 replaced = True
-                await _refuse(413, "The body is larger than what is accepted here.", scope, receive, send)
+                await _refuse(413, TOO_LARGE, scope, receive, send)
             answered = True
             if not replaced:
                 await send(message)

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 MEDIA_TYPE = "application/problem+json"
+TOO_LARGE = "The body is larger than what is accepted here."
 
 
 class Problem(BaseModel):
@@ -112,14 +113,26 @@ async def _http_error(_request: Request, error: Exception) -> Response:
     if error.status_code in (204, 304):
         return Response(status_code=error.status_code, headers=error.headers)
     detail = error.detail if isinstance(error.detail, str) and error.detail != phrase else None
+    if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and detail in (None, "Content Too Large"):
+        detail = TOO_LARGE
     return problem(error.status_code, phrase, detail, headers=error.headers)
 
 
-async def _invalid_request(_request: Request, error: Exception) -> Response:
+async def _invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - add_exception_handler promises it, its type does not
     # RFC 9457's own example names the members `errors`, `detail` and `pointer`. The rejected input is not echoed.
-    errors = [{"detail": str(item["msg"]), "pointer": _pointer(item["loc"])} for item in error.errors()]
-    return problem(422, "Invalid request", "The request does not have the form that is asked for.", errors=errors)
+    errors = [_invalid_member(item) for item in error.errors()]
+    detail = "The request does not have the form that is asked for."
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if any(item["loc"] == ("body",) for item in error.errors()) and not media_type.endswith("json"):
+        detail += " Send the body as JSON, with the header content-type: application/json."
+    return problem(422, "Invalid request", detail, errors=errors)
+
+
+def _invalid_member(item: dict[str, Any]) -> dict[str, str]:
+    if item["type"] == "json_invalid":  # its location is a number of characters, not a member
+        return {"detail": f"No JSON: {item['ctx']['error']} at character {item['loc'][-1]}", "pointer": "#/body"}
+    return {"detail": str(item["msg"]), "pointer": _pointer(item["loc"])}
 
 
 async def _hung_up(_request: Request, _error: Exception) -> Response:

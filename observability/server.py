@@ -8,7 +8,9 @@ which flushes the telemetry; exit code 0. uvicorn by itself stops accepting at o
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import math
 import signal
 import socket
 from collections.abc import Generator
@@ -49,6 +51,8 @@ def serve(
     Raises:
         ServerError: The address cannot be listened on, or the application failed to start.
     """
+    if not 0 <= drain_delay_s < math.inf:
+        raise ServerError(f"drain_delay_s={drain_delay_s} is no number of seconds")
     listener = _listen(host, port)
     config = uvicorn.Config(
         app,
@@ -118,7 +122,6 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise ServerError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another with --port"
-        ) from error
+        hint = "; choose another with --port" if error.errno == errno.EADDRINUSE else ""
+        raise ServerError(f"cannot listen on {host}:{port}: {error.strerror or error}{hint}") from error
     return listener

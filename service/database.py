@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from alembic import command
 from alembic.config import Config
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from sqlalchemy import Connection, event, make_url, text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 BUSY_TIMEOUT_S = 5.0
 """How long a SQLite writer waits for another one, and any request for a free connection."""
+
+_Result = TypeVar("_Result")
 
 _READ_ONLY = "read_only"
 _RETRY_S = 0.01
@@ -64,6 +68,18 @@ def create_engine(url: str) -> AsyncEngine:
 def for_reading(engine: AsyncEngine) -> AsyncEngine:
     """The same engine for transactions that only read, which on SQLite wait for no writer."""
     return engine.execution_options(**{_READ_ONLY: True})
+
+
+async def insert_or_find(transaction: Callable[[], Awaitable[_Result]]) -> _Result:
+    """Run a transaction that inserts what it does not find; anew, if another one inserts it in between.
+
+    SQLite lets one writer in at a time. Elsewhere two may both find nothing, and the slower one's insert fails; in a
+    transaction of its own it then finds what the other one has inserted.
+    """
+    try:
+        return await transaction()
+    except IntegrityError:
+        return await transaction()
 
 
 async def migrate(engine: AsyncEngine, service_name: str, migrations: Path) -> None:

@@ -24,7 +24,13 @@ from observability.problems import problem
 
 
 class ShopError(Exception):
-    """An error of the shop; its text is written for the caller."""
+    """An error of the shop; its text is written for the caller.
+
+    Attributes:
+        replayed: Whether it is the answer to an earlier request, given again.
+    """
+
+    replayed = False
 
 
 class NotFound(ShopError):

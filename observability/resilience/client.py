@@ -64,6 +64,7 @@ def create_client(
         base_url=str(dependency.base_url or ""),
         transport=create_chain(dependency, telemetry, transport or _connections(dependency)),
         timeout=httpx.Timeout(dependency.attempt.timeout_s, connect=0.5, pool=1.0),
+        headers={"accept-encoding": "gzip, deflate"},  # what is read whole within a bound, whatever else is installed
         follow_redirects=False,
         trust_env=False,
     )

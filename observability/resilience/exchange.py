@@ -16,6 +16,9 @@ from opentelemetry.trace import StatusCode
 from observability.resilience.call import call_of
 from observability.resilience.errors import AnswerTooLarge
 
+_ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
+"""One of these at most: two of them, one in the other, make a million times as much of a byte."""
+
 _PIECE_BYTES = 8 * 1024
 """What is inflated at once: gzip makes at most a thousand times as much of it."""
 
@@ -57,6 +60,9 @@ class WholeExchange(httpx.AsyncBaseTransport):
         await self._inner.aclose()
 
     async def _whole(self, response: httpx.Response) -> httpx.Response:
+        encoding = response.headers.get("content-encoding", "").strip().lower()
+        if encoding not in _ENCODINGS:
+            raise httpx.RemoteProtocolError(f"the answer's content-encoding {encoding[:64]!r} was not asked for")
         inflated = httpx.Response(response.status_code, headers=response.headers, stream=_Pieces(response.stream))
         body = bytearray()
         async for chunk in inflated.aiter_bytes():

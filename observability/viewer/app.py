@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -46,7 +47,15 @@ def create_pages(store: Store, *, otlp_url: str) -> Starlette:
         store: Is only read.
         otlp_url: Where telemetry can be sent to; told to the reader while there is none.
     """
-    # Handlers that read the store are no coroutines: they run in threads, and the event loop stays free for senders.
+    # Handlers that read the store run in threads, so that the event loop stays free for senders, and two at a time,
+    # since an answer may take much memory.
+    two_at_a_time = CapacityLimiter(2)
+
+    def in_thread(handler: Callable[[Request], Response]) -> Callable[[Request], Awaitable[Response]]:
+        async def handle(request: Request) -> Response:
+            return await to_thread.run_sync(handler, request, limiter=two_at_a_time)
+
+        return handle
 
     def services(_request: Request) -> Response:
         return _data(store.services())
@@ -110,14 +119,14 @@ def create_pages(store: Store, *, otlp_url: str) -> Starlette:
             Route("/trace/{trace_id}", trace_page),
             Route("/pages/{name}", asset),
             Route("/livez", live),
-            Route("/api/recent", recent),
-            Route("/api/recent/{trace_id}", whole_trace),
-            Route("/api/services", services),
-            Route("/api/services/{service}/operations", operations_of_service),
-            Route("/api/operations", operations),
-            Route("/api/traces", traces),
-            Route("/api/traces/{trace_id}", trace),
-            Route("/api/traces/{trace_id}/logs", logs),
+            Route("/api/recent", in_thread(recent)),
+            Route("/api/recent/{trace_id}", in_thread(whole_trace)),
+            Route("/api/services", in_thread(services)),
+            Route("/api/services/{service:path}/operations", in_thread(operations_of_service)),
+            Route("/api/operations", in_thread(operations)),
+            Route("/api/traces", in_thread(traces)),
+            Route("/api/traces/{trace_id}", in_thread(trace)),
+            Route("/api/traces/{trace_id}/logs", in_thread(logs)),
         ],
         middleware=[Middleware(_SecurityHeaders), Middleware(LoopbackGuard)],
         exception_handlers={BadParameterError: _failed_with(400), sqlite3.Error: _failed_with(503)},

@@ -47,8 +47,9 @@ class LoopbackGuard:
             refusal = PlainTextResponse("Open this page as localhost or 127.0.0.1.\n", 421)
             await refusal(scope, receive, send)
         elif any(origin not in (b"http://" + hosts[0], b"https://" + hosts[0]) for origin in origins) or (
-            # Links to the pages are welcome from anywhere.
-            scope["method"] not in ("GET", "HEAD") and any(site not in _OWN_SITES for site in sites)
+            # Links to the pages are welcome from anywhere; to make work here, as by an image, is not.
+            (scope["method"] not in ("GET", "HEAD") or scope["path"].startswith("/api/"))
+            and any(site not in _OWN_SITES for site in sites)
         ):
             await PlainTextResponse("Pages of other origins may not ask.\n", 403)(scope, receive, send)
         else:

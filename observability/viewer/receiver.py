@@ -68,7 +68,11 @@ def create_receiver(store: Store, bodies: Bodies) -> Starlette:
         except sqlite3.Error as error:
             if time.monotonic() >= quiet_until:
                 quiet_until = time.monotonic() + COMPLAIN_EVERY_S
-                _logger.error("telemetry cannot be stored, its senders are told to come again: %s", error)  # noqa: TRY400 - one line
+                _logger.error(  # noqa: TRY400 - one line
+                    "telemetry cannot be stored, its senders are told to come again: %s (if that stays, end the viewer,"
+                    " delete viewer.db in its data folder, and start it again)",
+                    error,
+                )
             return _refusal(503, "it cannot be stored now")
 
     async def live(_request: Request) -> Response:

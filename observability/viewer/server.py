@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import signal
 import socket
 import sys
@@ -72,6 +73,7 @@ async def run_viewer(*, host: str, port: int, otlp_port: int, data_dir: Path) ->
                     proxy_headers=False,
                     timeout_graceful_shutdown=2,
                     ws="none",
+                    http="h11",  # bounds the head of a request; the faster parser reads one without end into memory
                 )
             )
             for app in (create_pages(store, otlp_url=otlp_url), create_receiver(store, bodies))
@@ -109,7 +111,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.listen(128)
     except OSError as error:
         listener.close()
-        raise ViewerError(
-            f"port {port} is taken ({error.strerror}); choose another with --port or --otlp-port"
-        ) from error
+        if error.errno == errno.EADDRINUSE:
+            raise ViewerError(f"port {port} is taken; choose another with --port or --otlp-port") from error
+        raise ViewerError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
     return listener

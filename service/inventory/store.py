@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.database import for_reading
+from service.database import for_reading, insert_or_find
 from service.errors import Conflict, NotFound, OutOfStock
 from service.inventory.inventory import Reservation, StockItem
 
@@ -48,6 +50,9 @@ class SqlStock:
 
     async def reserve(self, order_id: str, sku: str, quantity: int) -> Reservation:
         """Set goods aside; the update itself checks what is left, so two orders cannot have the same goods."""
+        return await insert_or_find(partial(self._reserve, order_id, sku, quantity))
+
+    async def _reserve(self, order_id: str, sku: str, quantity: int) -> Reservation:
         async with self._engine.begin() as connection:
             item = await _item(connection, sku)
             if item is None:

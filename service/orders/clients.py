@@ -67,9 +67,9 @@ class HttpInventory:
                 except ValidationError as error:
                     raise DependencyFailed("inventory answered without an amount and its currency.") from error
                 return Reserved(reservation.amount, reservation.currency)
-            case 404:
+            case 404 if answer is not None:
                 raise NotFound("No goods are known by this sku; GET /stock of inventory lists them.")
-            case 409:
+            case 409 if answer is not None:
                 raise OutOfStock(f"Fewer than {quantity} are left.")
         raise DependencyFailed(f"inventory answered {status}.")
 
@@ -88,7 +88,7 @@ class HttpPayments:
 
     async def charge(self, order_id: str, amount: int, currency: str, card: str) -> None:
         """Take the money."""
-        status, _ = await _call(
+        status, answer = await _call(
             self._client,
             "payments",
             "PUT",
@@ -98,9 +98,9 @@ class HttpPayments:
         match status:
             case 200:
                 return
-            case 402:
+            case 402 if answer is not None:
                 raise PaymentDeclined("The card was declined; use another one for a new order.")
-            case 409:
+            case 409 if answer is not None:
                 raise Conflict("This order was charged with another amount or card already.")
         raise DependencyFailed(f"payments answered {status}.")
 
@@ -130,7 +130,7 @@ class HttpExternal:
 async def _call(
     client: httpx.AsyncClient, name: str, method: str, url: str, body: dict[str, object] | None = None
 ) -> tuple[int, Any]:
-    """Send a request; the answer's JSON, or None if it has no content."""
+    """Send a request; the answer's JSON, or None if it has no content or is an error that is not JSON, as a proxy's."""
     try:
         response = await client.request(method, url, json=body)
     except (BreakerOpen, BulkheadFull) as error:

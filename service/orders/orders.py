@@ -166,7 +166,8 @@ class Orders:
         """Place an order, once for an Idempotency-Key.
 
         The order's id is chosen before anything is done and kept with the key. All that follows may be repeated by that
-        id, so a request that was cut off is taken up where it stood.
+        id, so a request that was cut off, or whose outcome is not known, is no answer to remember: the next one with
+        this key goes on with the same order.
 
         Raises:
             ShopError: Any of the tree in `service.errors`; the goods are then released.
@@ -174,17 +175,23 @@ class Orders:
         order_id = self._new_id()
         if key is None:
             return Placed(await self._place(order_id, request, None), replayed=False)
-        claimed = await self._store.claim(key, request.fingerprint(), order_id, now=self._now(), lease_s=LEASE_S)
+        try:
+            claimed = await self._store.claim(key, request.fingerprint(), order_id, now=self._now(), lease_s=LEASE_S)
+        except ShopError as answer:
+            answer.replayed = True
+            raise
         if isinstance(claimed, Order):
             return Placed(claimed, replayed=True)
         try:
             return Placed(await self._place(claimed, request, key), replayed=False)
-        except DependencyError:
-            # Not an answer to remember: the next request with this key goes on with the same order.
-            await self._store.unclaim(key)
-            raise
         except ShopError as refusal:
-            await self._store.refuse(key, refusal)
+            if isinstance(refusal, DependencyError):
+                await self._store.unclaim(key)
+            else:
+                await self._store.refuse(key, refusal)
+            raise
+        except BaseException:
+            await self._store.unclaim(key)
             raise
 
     async def get(self, order_id: str) -> Order:
@@ -200,7 +207,7 @@ class Orders:
         return await self._store.page(limit, after)
 
     async def _place(self, order_id: str, request: OrderRequest, key: str | None) -> Order:
-        maybe_reserved = False
+        maybe_reserved = maybe_paid = False
         try:
             try:
                 reserved = await self._inventory.reserve(order_id, request.sku, request.quantity)
@@ -208,12 +215,19 @@ class Orders:
                 maybe_reserved = error.sent
                 raise
             maybe_reserved = True
-            # After a DependencyError the money may have been taken. A repeated request with the same key settles it,
-            # since the payment is then asked for by the same order id.
-            await self._payments.charge(order_id, reserved.amount, reserved.currency, request.card)
+            try:
+                await self._payments.charge(order_id, reserved.amount, reserved.currency, request.card)
+            except DependencyError as error:
+                maybe_paid = error.sent
+                raise
         except ShopError as error:
-            logger.warning("order refused", extra={"order_id": order_id, "reason": type(error).__name__})
-            if maybe_reserved:
+            reason = {"order_id": order_id, "reason": type(error).__name__}
+            if maybe_paid:
+                logger.error("payment unknown", extra=reason)  # noqa: TRY400 - the reason says it all
+            else:
+                logger.warning("order refused", extra=reason)
+            # With a key the next request finds the goods where they are, and its payment, by the same order's id.
+            if maybe_reserved and not (maybe_paid and key is not None):
                 await self._release(order_id)
             raise
         order = await self._store.add(

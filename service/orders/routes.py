@@ -82,7 +82,8 @@ async def place(
     try:
         placed = await orders.place(OrderRequest(body.sku, body.quantity, body.card), idempotency_key)
     except ShopError as error:
-        metrics.refused(error)
+        if not error.replayed:
+            metrics.refused(error)
         raise
     if not placed.replayed:
         metrics.placed(placed.order)

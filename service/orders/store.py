@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.database import for_reading
+from service.database import for_reading, insert_or_find
 from service.errors import PROBLEMS, InProgress, KeyReused, NotFound, ShopError
 from service.orders.orders import Order
 
@@ -45,6 +46,9 @@ class SqlStore:
 
     async def claim(self, key: str, fingerprint: str, order_id: str, *, now: int, lease_s: int) -> str | Order:
         """Begin the work of an Idempotency-Key."""
+        return await insert_or_find(partial(self._claim, key, fingerprint, order_id, now=now, lease_s=lease_s))
+
+    async def _claim(self, key: str, fingerprint: str, order_id: str, *, now: int, lease_s: int) -> str | Order:
         lease = now + lease_s * 1_000_000
         async with self._engine.begin() as connection:
             row = (await connection.execute(sa.select(_keys).where(_keys.c.key == key))).one_or_none()
@@ -64,7 +68,13 @@ class SqlStore:
                 return Order(**found.one())
             if row.leased_until > now:
                 raise InProgress("The first request with this Idempotency-Key is being worked on; ask again.")
-            await connection.execute(sa.update(_keys).where(_keys.c.key == key).values(leased_until=lease))
+            taken = await connection.execute(
+                sa.update(_keys)
+                .where(_keys.c.key == key, _keys.c.leased_until == row.leased_until, _keys.c.done.is_(False))
+                .values(leased_until=lease)
+            )
+            if taken.rowcount == 0:  # another one was quicker
+                raise InProgress("A request with this Idempotency-Key is being worked on; ask again.")
             return str(row.order_id)
 
     async def add(self, order: Order, key: str | None) -> Order:
@@ -83,14 +93,16 @@ class SqlStore:
         async with self._engine.begin() as connection:
             await connection.execute(
                 sa.update(_keys)
-                .where(_keys.c.key == key)
+                .where(_keys.c.key == key, _keys.c.done.is_(False))  # an order that another one has placed stays
                 .values(done=True, refusal=type(refusal).__name__, detail=str(refusal))
             )
 
     async def unclaim(self, key: str) -> None:
         """Let the next request with the key take the work over at once."""
         async with self._engine.begin() as connection:
-            await connection.execute(sa.update(_keys).where(_keys.c.key == key).values(leased_until=0))
+            await connection.execute(
+                sa.update(_keys).where(_keys.c.key == key, _keys.c.done.is_(False)).values(leased_until=0)
+            )
 
     async def get(self, order_id: str) -> Order:
         """An order."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.database import for_reading
+from service.database import for_reading, insert_or_find
 from service.errors import Conflict
 from service.payments.payments import Payment
 
@@ -31,6 +32,9 @@ class SqlLedger:
 
     async def add(self, payment: Payment) -> Payment:
         """Keep a payment, or return the one that the order has already."""
+        return await insert_or_find(partial(self._add, payment))
+
+    async def _add(self, payment: Payment) -> Payment:
         async with self._engine.begin() as connection:
             existing = await _find(connection, payment.order_id)
             if existing is not None:

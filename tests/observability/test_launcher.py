@@ -14,15 +14,23 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
-from observability.launcher import LauncherError, Service, load_factory, read_services
+from observability.launcher import LauncherError, Service, _environment, load_factory, read_services
 from tests.ports import free_base_port
 
 APP = """
+import asyncio
 from fastapi import FastAPI
 from observability import Telemetry, observe
 
 def create_app():
     app = FastAPI()
+
+    @app.get("/slow")
+    async def slow():
+        print("in flight", flush=True)
+        await asyncio.sleep(3)
+        return "done"
+
     observe(app, Telemetry.from_environment("x"))
     return app
 
@@ -70,6 +78,41 @@ def test_up(tmp_path: Path, number: signal.Signals) -> None:
     assert lines[-1].startswith("first │ {")
     assert "stopping" in rest
     assert process.returncode == 0
+
+
+def test_request_in_flight(tmp_path: Path) -> None:
+    """A request in flight is answered before its service is stopped, though other children wait for their turn."""
+    base = _project(tmp_path)
+    process = _up(tmp_path, "--port", str(base))
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "curl" in line:
+            client = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-c",
+                    f"from urllib.request import urlopen; print(urlopen('http://127.0.0.1:{base}/slow').read())",
+                ],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        if "in flight" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=20)
+    answer, _ = client.communicate(timeout=20)
+    assert answer.strip() == "b'\"done\"'"
+    assert "was killed" not in rest
+    assert process.returncode == 0
+
+
+def test_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Telemetry for the viewer does not go to a proxy, whatever the environment says of others."""
+    monkeypatch.setenv("NO_PROXY", "example.org")
+    monkeypatch.delenv("no_proxy", raising=False)
+    environment = _environment({}, "http://127.0.0.1:4318", Path("data"), pretty=False)
+    assert environment["NO_PROXY"] == "example.org,127.0.0.1,localhost"
+    assert environment["no_proxy"] == "127.0.0.1,localhost"
 
 
 def test_viewer_killed(tmp_path: Path) -> None:

@@ -108,6 +108,31 @@ async def test_mounted(recorder: Recorder, path: str, status: int) -> None:
     assert response.json()["trace_id"] == f"{span.context.trace_id:032x}"
 
 
+@pytest.mark.parametrize(
+    ("content", "headers", "told"),
+    [
+        (b'{"a": 1}', {}, "Send the body as JSON, with the header content-type: application/json."),
+        (b'{"a": 1}', {"content-type": "text/plain"}, "Send the body as JSON"),
+        (b"[]", {"content-type": "application/json"}, None),
+    ],
+)
+async def test_forgotten_content_type(
+    recorder: Recorder, content: bytes, headers: dict[str, str], told: str | None
+) -> None:
+    """Who forgets to say that the body is JSON is told so, and nobody else is."""
+    response = await _problem(recorder, "POST", "/orders", content=content, headers=headers)
+    assert response.status_code == 422
+    assert ("content-type" in response.json()["detail"]) is (told is not None)
+    assert (told or "") in response.json()["detail"]
+
+
+async def test_place_in_broken_json(recorder: Recorder) -> None:
+    """Of broken JSON the place and the reason are told."""
+    headers = {"content-type": "application/json"}
+    response = await _problem(recorder, "POST", "/orders", content=b'{"a": ', headers=headers)
+    assert response.json()["errors"] == [{"detail": "No JSON: Expecting value at character 6", "pointer": "#/body"}]
+
+
 async def test_unknown_path(recorder: Recorder) -> None:
     """An unknown path is a problem like any other."""
     assert (await _problem(recorder, "GET", "/nowhere")).json()["title"] == "Not Found"

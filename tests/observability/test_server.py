@@ -14,6 +14,9 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
+
+from observability.server import ServerError, serve
 
 APP = """
 import asyncio, sys
@@ -182,6 +185,19 @@ except ServerError as error:
     ).stdout
     assert out.endswith("the application failed to start; the log above says why\n")
     assert out.count("ConnectionError: no database") == 1
+
+
+@pytest.mark.parametrize("drain_delay_s", [-1.0, float("nan"), float("inf")])
+def test_bad_drain_delay(drain_delay_s: float) -> None:
+    """A pause that is no number of seconds is refused: with it no signal would ever stop the server."""
+    with pytest.raises(ServerError, match="no number of seconds"):
+        serve(FastAPI(), host="127.0.0.1", port=0, drain_delay_s=drain_delay_s)
+
+
+def test_unknown_address() -> None:
+    """An address that is not this machine's is told, without the advice to take another port."""
+    with pytest.raises(ServerError, match=r"cannot listen on 192\.0\.2\.1:0: Cannot assign requested address$"):
+        serve(FastAPI(), host="192.0.2.1", port=0)
 
 
 def test_hanging_collector() -> None:

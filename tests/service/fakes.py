@@ -96,10 +96,12 @@ class FakeStore:
         return kept
 
     async def refuse(self, key: str, refusal: ShopError) -> None:
-        self._keys[key].outcome = refusal
+        if self._keys[key].outcome is None:
+            self._keys[key].outcome = refusal
 
     async def unclaim(self, key: str) -> None:
-        self._keys[key].leased_until = 0
+        if self._keys[key].outcome is None:
+            self._keys[key].leased_until = 0
 
     async def get(self, order_id: str) -> Order:
         if (order := self._orders.get(order_id)) is None:

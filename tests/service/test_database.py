@@ -6,15 +6,17 @@ import asyncio
 import re
 import sqlite3
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from sqlalchemy import inspect, text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import service.inventory
 import service.payments
-from service.database import check, create_engine, for_reading, migrate
+from service.database import check, create_engine, for_reading, insert_or_find, migrate
 from service.inventory.store import SqlStock
 from service.payments.store import SqlLedger
 
@@ -22,6 +24,23 @@ pytestmark = pytest.mark.anyio
 
 INVENTORY = Path(service.inventory.__file__).with_name("migrations")
 PAYMENTS = Path(service.payments.__file__).with_name("migrations")
+
+
+async def test_insert_or_find() -> None:
+    """A transaction whose insert another one has forestalled runs once more, and then fails with what is wrong."""
+    runs: list[int] = []
+
+    async def forestalled(times: int) -> str:
+        runs.append(1)
+        if len(runs) <= times:
+            raise IntegrityError("INSERT", None, Exception("taken"))
+        return "found"
+
+    assert await insert_or_find(partial(forestalled, 1)) == "found"
+    runs.clear()
+    with pytest.raises(IntegrityError):
+        await insert_or_find(partial(forestalled, 9))
+    assert len(runs) == 2
 
 
 def test_unusable_file(tmp_path: Path) -> None:

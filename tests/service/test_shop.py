@@ -97,6 +97,17 @@ async def test_metrics(shop: Shop) -> None:
     assert (amounts.count, amounts.sum) == (1, 2500)
 
 
+async def test_replays_are_not_counted(shop: Shop) -> None:
+    """What a repeated key is answered again is counted once, placed or refused."""
+    for card, key in ((None, "placed"), (DECLINED_CARD, "refused")):
+        body = {"sku": "mug", "quantity": 1} | ({"card": card} if card else {})
+        for _ in range(3):
+            await shop.orders.post("/orders", json=body, headers={"idempotency-key": key})
+    metrics = shop.recorder.metrics("orders")
+    counted = {point.attributes[OUTCOME]: point.value for point in metrics[ORDERS.name]}
+    assert counted == {"placed": 1, "PaymentDeclined": 1}
+
+
 async def test_public_edge(shop: Shop) -> None:
     """A stranger's trace is linked to at the edge, and not continued by any service behind it."""
     caller = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

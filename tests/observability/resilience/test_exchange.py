@@ -68,6 +68,15 @@ async def test_too_large(headers: dict[str, str]) -> None:
     assert body.read <= 2
 
 
+@pytest.mark.parametrize("encoding", ["gzip, gzip", "gzip,deflate", "br", "zstd", "x" * 1000])
+async def test_other_encodings(encoding: str) -> None:
+    """An answer that is compressed twice, or as was not asked for, is none, whatever it would become."""
+    body = Body(gzip.compress(gzip.compress(b"x" * 10_000_000)))
+    with pytest.raises(httpx.RemoteProtocolError, match="was not asked for"):
+        await _exchange(body, {"content-encoding": encoding})
+    assert body.closed
+
+
 async def test_breaks_off() -> None:
     """A body that breaks off is an error of the exchange."""
     body = Body(b"ab", httpx.ReadError("reset"))

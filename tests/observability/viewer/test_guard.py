@@ -95,10 +95,14 @@ async def test_foreign_page(store: Store, header: tuple[bytes, bytes], status: i
 
 
 async def test_link_from_elsewhere(store: Store) -> None:
-    """A link on any page may lead here, but the script of a foreign page reads nothing."""
+    """A link on any page may lead here, but a foreign page reads nothing, nor makes the store work as by an image."""
     app = create_pages(store, otlp_url="")
     host, link = (b"host", b"localhost:16686"), (b"sec-fetch-site", b"cross-site")
     assert await _status(app, "/", [host, link]) == 200
+    assert await _status(app, "/trace/1", [host, link]) == 200
+    assert await _status(app, "/api/traces", [host, link]) == 403
+    assert await _status(app, "/api/traces", [host, (b"sec-fetch-site", b"same-origin")]) == 200
+    assert await _status(app, "/api/traces", [host]) == 200
     assert await _status(app, "/api/traces", [host, (b"origin", b"http://evil.example")]) == 403
 
 

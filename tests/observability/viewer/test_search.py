@@ -107,9 +107,10 @@ def test_any_query(store: Store, query: list[tuple[str, str]]) -> None:
         assert search(store, QueryParams(query)) == []
 
 
-def test_size_of_an_answer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("bound", "most"), [("MAX_SPANS", 5), ("MAX_BYTES", 1300)])
+def test_size_of_an_answer(store: Store, monkeypatch: pytest.MonkeyPatch, bound: str, most: int) -> None:
     """An answer has no more traces than fit into it, and at least one."""
-    monkeypatch.setattr(search_module, "MAX_SPANS", 5)
+    monkeypatch.setattr(search_module, bound, most)
     for index in range(1, 5):
         ingest_traces(nested(index, ["a", "b"]).SerializeToString(), store)
     assert len(search(store, QueryParams())) == 2

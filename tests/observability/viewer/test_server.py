@@ -139,6 +139,21 @@ def test_url(host: str, url: str) -> None:
     assert _url(host, 1) == url
 
 
+def test_endless_head(tmp_path: Path) -> None:
+    """A request whose head never ends is cut off, on both ports, and not read into memory."""
+    ports = free_ports()
+    with _running(*ports, tmp_path) as process:
+        _greeting(process)
+        for port in ports:
+            with (
+                socket.create_connection(("127.0.0.1", port), timeout=10) as connection,
+                pytest.raises(ConnectionError),
+            ):
+                connection.sendall(b"GET / HTTP/1.1\r\nx-endless: ")
+                for _ in range(1000):
+                    connection.sendall(b"a" * 65536)
+
+
 def test_second_viewer(tmp_path: Path) -> None:
     """Two viewers on one folder show the same traces, whichever received them."""
     first, second = free_ports(), free_ports()

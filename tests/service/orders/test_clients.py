@@ -132,6 +132,17 @@ async def test_payment_statuses(recorder: Recorder, status: int, kind: type[Shop
             await HttpPayments(client).charge("1", 5, "EUR", "4242424242424242")
 
 
+@pytest.mark.parametrize("status", [402, 404, 409])
+async def test_answer_of_a_proxy(recorder: Recorder, status: int) -> None:
+    """An error page that is not JSON is no answer of a service by its contract, and so no refusal to remember."""
+    transport = httpx.MockTransport(lambda _: httpx.Response(status, text="<html>"))
+    async with create_client(INVENTORY, recorder.telemetry("orders"), transport) as client:
+        with pytest.raises(DependencyFailed):
+            await HttpInventory(client).reserve("1", "mug", 1)
+        with pytest.raises(DependencyFailed):
+            await HttpPayments(client).charge("1", 5, "EUR", "4242424242424242")
+
+
 @pytest.mark.parametrize("content", [b'{"a": 1}', b"[]", b"0", b"null", b'"\\ud800"', b'"\xc3\xa9"'])
 async def test_external_json(recorder: Recorder, content: bytes) -> None:
     """Any JSON of the external service is passed on with the same meaning."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 
 import pytest
@@ -121,28 +122,63 @@ async def test_key_of_another_request(other: OrderRequest) -> None:
 
 
 async def test_resumed_after_crash() -> None:
-    """A request that died at work blocks its key for the lease, then its repetition completes the same order."""
-
-    class Killed(BaseException):
-        """The process ends: nothing catches this."""
-
-    class DyingPayments(FakePayments):
-        async def charge(self, order_id: str, amount: int, currency: str, card: str) -> None:
-            await super().charge(order_id, amount, currency, card)
-            raise Killed
-
-    store, inventory, clock = FakeStore(), FakeInventory(), Clock()
-    dying = DyingPayments()
-    with pytest.raises(Killed):
-        await _orders(inventory, dying, store, clock).place(MUG, "key")
-    payments = FakePayments(charged=dying.charged)
+    """A request whose process died blocks its key for the lease, then its repetition completes the same order."""
+    store, clock = FakeStore(), Clock()
+    await store.claim("key", MUG.fingerprint(), "order-0", now=clock.now, lease_s=LEASE_S)
+    inventory, payments = FakeInventory(reserved={"order-0"}), FakePayments(charged={"order-0": 200})
     survivor = _orders(inventory, payments, store, clock)
     with pytest.raises(InProgress):
         await survivor.place(MUG, "key")
     clock.now += LEASE_S * 1_000_000
     placed = await survivor.place(MUG, "key")
-    assert placed.order.id == "order-1"
+    assert placed.order.id == "order-0"
+    assert (inventory.reserved, payments.charged) == ({"order-0"}, {"order-0": 200})
+
+
+@pytest.mark.parametrize("cause", [asyncio.CancelledError(), RuntimeError("disk is full")], ids=["cancelled", "failed"])
+async def test_cut_off(cause: BaseException) -> None:
+    """A request that is cut off gives its key back at once, and its repetition goes on with the same order."""
+
+    class CutOff(FakePayments):
+        async def charge(self, order_id: str, amount: int, currency: str, card: str) -> None:
+            await super().charge(order_id, amount, currency, card)
+            raise cause
+
+    store, inventory, cut_off = FakeStore(), FakeInventory(), CutOff()
+    with pytest.raises(type(cause)):
+        await _orders(inventory, cut_off, store).place(MUG, "key")
+    payments = FakePayments(charged=cut_off.charged)
+    assert (await _orders(inventory, payments, store).place(MUG, "key")).order.id == "order-1"
     assert payments.charged == {"order-1": 200}
+
+
+@pytest.mark.parametrize(("key", "kept"), [("key", {"order-1"}), (None, set())], ids=["key", "no key"])
+async def test_unknown_payment(key: str | None, kept: set[str], caplog: pytest.LogCaptureFixture) -> None:
+    """Goods whose payment is unknown stay for the request that comes again with its key; it is told as an error."""
+    inventory = FakeInventory()
+    with pytest.raises(DependencySlow):
+        await _orders(inventory, FakePayments([DependencySlow("late")], late=True)).place(MUG, key)
+    assert inventory.reserved == kept
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [("ERROR", "payment unknown")]
+
+
+async def test_payment_never_asked() -> None:
+    """Goods whose payment was never asked for are given back, with a key too."""
+    inventory = FakeInventory()
+    with pytest.raises(DependencyFailed):
+        await _orders(inventory, FakePayments([DependencyFailed("down", sent=False)])).place(MUG, "key")
+    assert inventory.reserved == set()
+
+
+async def test_replayed_refusals() -> None:
+    """An answer that is given again says so, and a first one does not."""
+    orders = _orders(FakeInventory(), FakePayments([PaymentDeclined("no")]))
+    replayed = []
+    for _ in range(3):
+        with pytest.raises(PaymentDeclined) as caught:
+            await orders.place(MUG, "key")
+        replayed.append(caught.value.replayed)
+    assert replayed[1:] == [True, True]
 
 
 async def test_card_is_not_told() -> None:

@@ -94,6 +94,26 @@ async def test_key_of_refusal(store: Store) -> None:
         await store.claim("key", "hash", "order-2", now=LATER, lease_s=LEASE_S)
 
 
+async def test_late_refusal(store: Store) -> None:
+    """A refusal, or a giving up, that comes after another request has placed the order changes nothing."""
+    await store.claim("key", "hash", "order-1", now=0, lease_s=LEASE_S)
+    await store.add(ORDER, "key")
+    await store.refuse("key", OutOfStock("Fewer than 2 are left."))
+    await store.unclaim("key")
+    assert await store.claim("key", "hash", "order-2", now=LATER, lease_s=LEASE_S) == ORDER
+
+
+async def test_concurrent_takeovers(store: Store) -> None:
+    """Of many requests at once that find the lease at its end, one takes the work over."""
+    await store.claim("key", "hash", "order-1", now=0, lease_s=LEASE_S)
+    outcomes = await asyncio.gather(
+        *(store.claim("key", "hash", f"order-{n}", now=LATER, lease_s=LEASE_S) for n in range(10)),
+        return_exceptions=True,
+    )
+    assert [outcome for outcome in outcomes if isinstance(outcome, str)] == ["order-1"]
+    assert sum(isinstance(outcome, InProgress) for outcome in outcomes) == 9
+
+
 async def test_kept_twice(store: Store) -> None:
     """Of two requests that complete the same order both get the one that was kept first."""
     await store.claim("key", "hash", "order-1", now=0, lease_s=LEASE_S)
