@@ -54,6 +54,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         # Not the connector's own limit, since its queue forgets the others when a call is cancelled in the moment in
         # which it is called up, and since the time in its queue counts as time of connecting.
         self._free = asyncio.Semaphore(max_connections)
+        self._unanswered: set[_Outgoing] = set()
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -72,6 +73,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 await self._free.acquire()
         except TimeoutError as error:
             raise httpx.PoolTimeout("no connection was free in time", request=request) from error
+        self._unanswered.add(outgoing)
         try:
             response = await session.request(
                 request.method,
@@ -86,8 +88,11 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 ),
             )
         except BaseException:
+            outgoing.abort()
             self._free.release()
             raise
+        finally:
+            self._unanswered.discard(outgoing)
         extensions = {"http_version": b"HTTP/1.1" if response.version == aiohttp.HttpVersion11 else b"HTTP/1.0"}
         if response.reason:
             extensions["reason_phrase"] = response.reason.encode(errors="surrogateescape")
@@ -100,6 +105,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close all connections; requests under way fail."""
+        for outgoing in self._unanswered:
+            outgoing.abort()
         if self._session is not None:
             await self._session.close()
 
@@ -158,6 +165,11 @@ class _Outgoing:
                 raise self.body.failure from self.body.failure.__cause__
             raise _translate(error) from error
 
+    def abort(self) -> None:
+        """Wait no longer for a server that does not read."""
+        if self.body is not None:
+            self.body.abort()
+
 
 class _Body(aiohttp.Payload):
     """A request's body, written piece by piece as httpx gives it."""
@@ -167,24 +179,29 @@ class _Body(aiohttp.Payload):
         self._stream = stream
         self._size = length
         self._timeout = timeout
+        self._transport: asyncio.WriteTransport | None = None
         self.failure: Exception | None = None
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 # as the base class has it
         raise TypeError("a body is written once, and is not text")
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        transport = writer.transport
+        self._transport = writer.transport
         try:
             await self._write_all(writer)
         except BaseException as error:
-            if transport is not None:
-                transport.abort()  # close() would wait for a server that does not read
+            self.abort()
             if isinstance(error, Exception):
                 self.failure = error
             raise
 
+    def abort(self) -> None:
+        """Drop the connection at once: close() would wait for a server that does not read."""
+        if self._transport is not None:
+            self._transport.abort()
+
     async def _write_all(self, writer: AbstractStreamWriter) -> None:
-        if writer.transport is None or writer.transport.is_closing():  # the request's head is not written yet either
+        if self._transport is None or self._transport.is_closing():  # the request's head is not written yet either
             raise httpx.ConnectError("the connection was closed before the request was written")
         left = self._size
         async for piece in self._stream:
