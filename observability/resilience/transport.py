@@ -116,7 +116,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             self._loop = loop
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=self._keepalive_expiry),
-                cookie_jar=aiohttp.DummyCookieJar(),  # or one caller's cookies go with the next caller's request
+                cookie_jar=aiohttp.DummyCookieJar(),  # or it would keep the cookies of every caller
                 skip_auto_headers=_AUTO_HEADERS,
                 auto_decompress=False,  # httpx does
             )
@@ -139,6 +139,7 @@ class _Outgoing:
                 path=request.url.raw_path.decode(),
                 encoded=True,
             )
+            _ = self.url.port  # which is only looked at when it is asked for
             # aiohttp writes them as UTF-8.
             self.headers = [(name.decode(), value.decode()) for name, value in request.headers.raw]
             length = None if "transfer-encoding" in request.headers else int(request.headers.get("content-length", 0))
@@ -243,12 +244,17 @@ class _Answer(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         if not self._closed:
             self._closed = True
-            self._response.close()  # of a whole answer the connection has gone back already, and is kept
-            self._free.release()
+            _give_back(self._response, self._free)
 
     def __del__(self) -> None:
         if not self._closed and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._free.release)  # the collector may run in any thread
+            # The collector may run in any thread; and aiohttp's answer lives as long as its connection.
+            self._loop.call_soon_threadsafe(_give_back, self._response, self._free)
+
+
+def _give_back(response: aiohttp.ClientResponse, free: asyncio.Semaphore) -> None:
+    response.close()  # which keeps the connection of an answer that has come whole
+    free.release()
 
 
 def _translate(error: Exception) -> Exception:
@@ -256,8 +262,10 @@ def _translate(error: Exception) -> Exception:
     match error:
         case aiohttp.ConnectionTimeoutError():
             kind: type[httpx.TransportError] = httpx.ConnectTimeout
-        case aiohttp.ClientConnectorError() | aiohttp.InvalidURL():
+        case aiohttp.ClientConnectorError() | aiohttp.InvalidURL() | UnicodeError():  # the last of a host's name
             kind = httpx.ConnectError
+        case ValueError():  # of a header that would break out of its line
+            kind = httpx.LocalProtocolError
         case aiohttp.ServerTimeoutError():
             kind = httpx.ReadTimeout
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError() | aiohttp.ClientResponseError():
@@ -270,6 +278,12 @@ def _translate(error: Exception) -> Exception:
 
 
 def _message(error: Exception) -> str:
+    """What happened, without the URL, whose query is nobody's business."""
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            return "no connection was made in time"
+        case aiohttp.ClientResponseError():
+            return error.message
     return str(error) or type(error).__name__
 
 
