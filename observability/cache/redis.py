@@ -1,0 +1,162 @@
+"""Entries in Redis or Valkey, shared by every process that names the same server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Awaitable
+from typing import Any, Final
+
+from opentelemetry.instrumentation.redis import RedisInstrumentor
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from observability.cache.store import Entry, Found
+from observability.providers import Telemetry
+
+TIMEOUT_S: Final = 0.1
+"""How long a connection, and how long an answer may take, in seconds; redis-py's own are seconds, with retries."""
+
+MAX_CONNECTIONS: Final = 16
+"""How many commands run at once; the next ones wait, within their caller's time."""
+
+# A key is one hash of a version and an entry, so that deleting it ends both at once. Its life is told by the server's
+# clock, and so is an entry's age: the clocks of the processes need not agree. Redis runs a script as one step; EVAL and
+# not EVALSHA, since the text is short and a restarted server does not know its hash.
+_READ = """\
+local found = redis.pcall('HMGET', KEYS[1], 'version', 'entry')
+if found.err then
+  redis.call('DEL', KEYS[1])
+  found = {}
+end
+if not found[1] then
+  redis.call('HSET', KEYS[1], 'version', ARGV[1])
+end
+if not found[2] then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+end
+return {found[1] or ARGV[1], found[2] or '', redis.call('PTTL', KEYS[1])}
+"""
+_PUT = """\
+if redis.call('HGET', KEYS[1], 'version') ~= ARGV[1] then
+  return 0
+end
+redis.call('HSET', KEYS[1], 'entry', ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return 1
+"""
+
+
+class UnreadableEntryError(ValueError):
+    """What came for a key is no entry of that key."""
+
+
+class RedisStore:
+    """`observability.cache.store.Store` in Redis; it raises whatever goes wrong, and `GuardedStore` stands before it.
+
+    Args:
+        url: `redis://`, `rediss://`, `valkey://` or `valkeys://`, with the number of a database if any.
+        telemetry: Gives each command a client span.
+
+    Raises:
+        ValueError: The URL says what no connection understands.
+    """
+
+    def __init__(self, url: str, telemetry: Telemetry) -> None:
+        # Valkey speaks Redis's protocol; the scheme is all that differs.
+        scheme, _, rest = url.partition("://")
+        self._pool = ConnectionPool.from_url(
+            f"{scheme.replace('valkey', 'redis')}://{rest}",
+            max_connections=MAX_CONNECTIONS,
+            socket_connect_timeout=TIMEOUT_S,
+            socket_timeout=TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),  # a cache's second attempt is the load
+            protocol=2,  # connects without a handshake
+            driver_info=None,
+        )
+        try:
+            self._pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py has no annotation
+        except TypeError:
+            raise ValueError("the URL of Redis has a parameter that is not known") from None
+        # The pool refuses at once what it has no connection for; a place in this queue can be waited for.
+        self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._commands: set[asyncio.Task[Any]] = set()
+        self._redis = Redis(connection_pool=self._pool)
+        RedisInstrumentor.instrument_client(self._redis, tracer_provider=telemetry.tracer_provider)
+
+    async def read(self, key: str, *, hold_s: float) -> Found:
+        """What is kept, or a version for what will be.
+
+        Raises:
+            UnreadableEntryError: Something else than an entry of this key came back.
+            redis.RedisError: Redis cannot be reached, or refused.
+        """
+        answer = await self._eval(_READ, key, secrets.token_hex(8), _milliseconds(hold_s))
+        try:
+            version, entry, left_ms = answer
+            return _found(key, version.decode("ascii"), entry, left_ms / 1000)
+        except (ValueError, TypeError, AttributeError) as error:
+            # The connection may be out of step and give one caller's answer to another (CVE-2023-28858): none of them
+            # is believed further.
+            await self._pool.disconnect()
+            raise UnreadableEntryError("Redis holds something else than an entry of this key") from error
+
+    async def put(self, key: str, version: str, entry: Entry, *, life_s: float) -> bool:
+        """Keep an entry, unless the key has another version by now.
+
+        Raises:
+            redis.RedisError: Redis cannot be reached, or refused.
+        """
+        header = json.dumps([key, entry.fresh_s, entry.load_s, life_s]).encode()
+        return bool(await self._eval(_PUT, key, version, header + b"\n" + entry.value, _milliseconds(life_s)))
+
+    async def delete(self, *keys: str) -> None:
+        """Forget keys.
+
+        Raises:
+            redis.RedisError: Redis cannot be reached, or refused.
+        """
+        await self._run(self._redis.delete(*keys))
+
+    async def aclose(self) -> None:
+        """Let the commands that run end, within their time, and close the connections."""
+        if self._commands:
+            await asyncio.wait(self._commands, timeout=2 * TIMEOUT_S)
+        await self._pool.disconnect()
+
+    async def _eval(self, script: str, key: str, *arguments: str | bytes | int) -> Any:  # noqa: ANN401 - what Redis says
+        return await self._run(self._redis.eval(script, 1, key, *arguments))
+
+    async def _run(self, command: Awaitable[Any]) -> Any:  # noqa: ANN401 - what Redis says
+        """Run a command as a task of its own, which a caller may leave behind but never cancels.
+
+        A command that is cancelled leaves its connection out of step or, if the pool is just taking it back, lost
+        (CVE-2023-28858, redis/redis-py#4121). Left alone it ends by its own time-outs.
+        """
+        await self._slots.acquire()
+        task = asyncio.ensure_future(command)
+        self._commands.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._slots.release()
+        self._commands.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody may have waited for it, and that is no fault
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
+def _found(key: str, version: str, kept: bytes, left_s: float) -> Found:
+    if not kept:
+        return Found(version, None, 0.0)
+    header, _, value = kept.partition(b"\n")
+    own_key, fresh_s, load_s, life_s = json.loads(header)
+    if own_key != key or left_s < 0:
+        raise ValueError("of another key, or without an end")
+    return Found(version, Entry(value, float(fresh_s), float(load_s)), max(0.0, float(life_s) - left_s))
