@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Hashable
 from functools import partial
 from typing import Final
@@ -13,6 +14,8 @@ MAX_IN_BACKGROUND: Final = 100
 """How many loads may run that nobody waits for; a further one is not begun."""
 
 _CLOSE_TIMEOUT_S = 1.0
+
+logger = logging.getLogger(__name__)
 
 
 class LoadCancelledError(RuntimeError):
@@ -118,3 +121,5 @@ class Flights:
         if not flight.landed.done():
             flight.landed.set_exception(error or RuntimeError("the load ended without a value"))
             flight.landed.exception()  # nobody may be waiting, and that is no fault
+        elif error is not None and not task.cancelled():
+            logger.error("a loaded value could not be kept", exc_info=error)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 from opentelemetry.instrumentation.redis import RedisInstrumentor
@@ -118,7 +119,7 @@ class RedisStore:
         Raises:
             redis.RedisError: Redis cannot be reached, or refused.
         """
-        await self._run(self._redis.delete(*keys))
+        await self._run(partial(self._redis.delete, *keys))
 
     async def aclose(self) -> None:
         """Let the commands that run end, within their time, and close the connections."""
@@ -127,16 +128,16 @@ class RedisStore:
         await self._pool.disconnect()
 
     async def _eval(self, script: str, key: str, *arguments: str | bytes | int) -> Any:  # noqa: ANN401 - what Redis says
-        return await self._run(self._redis.eval(script, 1, key, *arguments))
+        return await self._run(partial(self._redis.eval, script, 1, key, *arguments))
 
-    async def _run(self, command: Awaitable[Any]) -> Any:  # noqa: ANN401 - what Redis says
+    async def _run(self, command: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401 - what Redis says
         """Run a command as a task of its own, which a caller may leave behind but never cancels.
 
         A command that is cancelled leaves its connection out of step or, if the pool is just taking it back, lost
         (CVE-2023-28858, redis/redis-py#4121). Left alone it ends by its own time-outs.
         """
         await self._slots.acquire()
-        task = asyncio.ensure_future(command)
+        task = asyncio.ensure_future(command())
         self._commands.add(task)
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
