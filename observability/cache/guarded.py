@@ -14,7 +14,7 @@ from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 
 from observability.cache.memory import MemoryStore
 from observability.cache.pause import Pause
-from observability.cache.redis import UnreadableEntryError
+from observability.cache.redis import BusyError, UnreadableEntryError
 from observability.cache.store import Entry, Found, Store
 from observability.providers import Telemetry
 from observability.telemetry import CACHE_STORE_ERRORS
@@ -62,6 +62,7 @@ class GuardedStore:
         # By key, with a mark that tells one deletion from the next one of the same key.
         self._owed: OrderedDict[str, object] = OrderedDict()
         self._paying = False
+        self._local_used = False
         self._next_complaint = clock()
         meter = telemetry.meter_provider.get_meter("observability.cache")
         self._errors = meter.create_counter(*CACHE_STORE_ERRORS)
@@ -69,7 +70,10 @@ class GuardedStore:
     async def read(self, key: str, *, hold_s: float) -> Found:
         """What the shared store keeps, or else what memory does."""
         found = await self._ask(key, lambda: self._store.read(key, hold_s=hold_s))
-        return found if found is not None else await self._local.read(key, hold_s=hold_s)
+        if found is not None:
+            return found
+        self._local_used = True
+        return await self._local.read(key, hold_s=hold_s)
 
     async def put(self, key: str, version: str, entry: Entry, *, life_s: float) -> bool:
         """Keep an entry where its version came from."""
@@ -105,13 +109,18 @@ class GuardedStore:
         except Exception as error:  # noqa: BLE001 - whatever a cache's store raises, the load still answers
             if isinstance(error, UnreadableEntryError):
                 self._owed[key] = object()
-            self._pause.failed()
+            if isinstance(error, BusyError):
+                self._pause.undecided()
+            else:
+                self._pause.failed()
             self._complain(error)
             return None
         except BaseException:
             self._pause.undecided()
             raise
-        if self._pause.answered():
+        self._pause.answered()
+        if self._local_used:
+            self._local_used = False
             await self._local.aclose()  # what others have invalidated since must not come back with the next failure
         return answer
 

@@ -39,13 +39,11 @@ class Pause:
         self._until = self._clock() + PAUSE_S
         self._probing = False
 
-    def answered(self) -> bool:
-        """The store answered; say whether that ends failures."""
-        ended = self._failures > 0
+    def answered(self) -> None:
+        """The store answered."""
         self._failures = 0
         self._probing = False
-        return ended
 
     def undecided(self) -> None:
-        """The call was cancelled before anything was known: the next one may ask."""
+        """The call ended before anything was known of the store: the next one may ask."""
         self._probing = False

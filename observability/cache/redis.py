@@ -21,7 +21,7 @@ TIMEOUT_S: Final = 0.1
 """How long a connection, and how long an answer may take, in seconds; redis-py's own are seconds, with retries."""
 
 MAX_CONNECTIONS: Final = 16
-"""How many commands run at once; the next ones wait, within their caller's time."""
+"""How many commands run at once; the next ones wait, as long as an answer may take."""
 
 # A key is one hash of a version and an entry, so that deleting it ends both at once. Its life is told by the server's
 # clock, and so is an entry's age: the clocks of the processes need not agree. Redis runs a script as one step; EVAL and
@@ -48,6 +48,10 @@ redis.call('HSET', KEYS[1], 'entry', ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return 1
 """
+
+
+class BusyError(Exception):
+    """All connections were in use by this process for too long, which says nothing against Redis."""
 
 
 class UnreadableEntryError(ValueError):
@@ -84,6 +88,7 @@ class RedisStore:
         # The pool refuses at once what it has no connection for; a place in this queue can be waited for.
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self._commands: set[asyncio.Task[Any]] = set()
+        self._unsent: dict[str, asyncio.Task[Any]] = {}
         self._redis = Redis(connection_pool=self._pool)
         RedisInstrumentor.instrument_client(self._redis, tracer_provider=telemetry.tracer_provider)
 
@@ -94,7 +99,12 @@ class RedisStore:
             UnreadableEntryError: Something else than an entry of this key came back.
             redis.RedisError: Redis cannot be reached, or refused.
         """
-        answer = await self._eval(_READ, key, secrets.token_hex(8), _milliseconds(hold_s))
+        # Who asks while a read of the same key is not sent yet shares it, and sees all that was so when he asked.
+        reading = self._unsent.get(key)
+        if reading is None:
+            read = partial(self._redis.eval, _READ, 1, key, secrets.token_hex(8), _milliseconds(hold_s))
+            reading = self._unsent[key] = self._begin(read, sending=partial(self._unsent.pop, key))
+        answer = await asyncio.shield(reading)
         try:
             version, entry, left_ms = answer
             return _found(key, version.decode("ascii"), entry, left_ms / 1000)
@@ -111,7 +121,9 @@ class RedisStore:
             redis.RedisError: Redis cannot be reached, or refused.
         """
         header = json.dumps([key, entry.fresh_s, entry.load_s, life_s]).encode()
-        return bool(await self._eval(_PUT, key, version, header + b"\n" + entry.value, _milliseconds(life_s)))
+        kept = header + b"\n" + entry.value
+        put = partial(self._redis.eval, _PUT, 1, key, version, kept, _milliseconds(life_s))
+        return bool(await asyncio.shield(self._begin(put)))
 
     async def delete(self, *keys: str) -> None:
         """Forget keys.
@@ -119,31 +131,45 @@ class RedisStore:
         Raises:
             redis.RedisError: Redis cannot be reached, or refused.
         """
-        await self._run(partial(self._redis.delete, *keys))
+        await asyncio.shield(self._begin(partial(self._redis.delete, *keys)))
 
     async def aclose(self) -> None:
         """Let the commands that run end, within their time, and close the connections."""
         if self._commands:
-            await asyncio.wait(self._commands, timeout=2 * TIMEOUT_S)
+            await asyncio.wait(self._commands, timeout=3 * TIMEOUT_S)
         await self._pool.disconnect()
 
-    async def _eval(self, script: str, key: str, *arguments: str | bytes | int) -> Any:  # noqa: ANN401 - what Redis says
-        return await self._run(partial(self._redis.eval, script, 1, key, *arguments))
-
-    async def _run(self, command: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401 - what Redis says
+    def _begin(
+        self, command: Callable[[], Awaitable[Any]], *, sending: Callable[[], object] = lambda: None
+    ) -> asyncio.Task[Any]:
         """Run a command as a task of its own, which a caller may leave behind but never cancels.
 
         A command that is cancelled leaves its connection out of step or, if the pool is just taking it back, lost
         (CVE-2023-28858, redis/redis-py#4121). Left alone it ends by its own time-outs.
+
+        Args:
+            command: Sends it.
+            sending: Called right before that, or when it comes to nothing.
         """
-        await self._slots.acquire()
-        task = asyncio.ensure_future(command())
+        task = asyncio.get_running_loop().create_task(self._run(command, sending), name="cache-redis")
         self._commands.add(task)
         task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
+        return task
+
+    async def _run(self, command: Callable[[], Awaitable[Any]], sending: Callable[[], object]) -> Any:  # noqa: ANN401 - what Redis says
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise BusyError("no free connection to Redis") from None
+        finally:
+            sending()
+        try:
+            return await command()
+        finally:
+            self._slots.release()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._slots.release()
         self._commands.discard(task)
         if not task.cancelled():
             task.exception()  # nobody may have waited for it, and that is no fault

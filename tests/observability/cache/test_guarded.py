@@ -16,7 +16,7 @@ from observability.cache import Cache
 from observability.cache.guarded import LOCAL_FRESH_S, MAX_OWED, GuardedStore
 from observability.cache.memory import MemoryStore
 from observability.cache.pause import FAILURES, PAUSE_S
-from observability.cache.redis import RedisStore
+from observability.cache.redis import BusyError, RedisStore
 from observability.cache.store import Entry
 from observability.telemetry import CACHE_STORE_ERRORS
 from observability.testing import Recorder
@@ -183,6 +183,20 @@ async def test_one_line_a_minute(
     assert len(caplog.messages) == 2
     assert "ConnectionError" in caplog.messages[0]
     assert "secret" not in caplog.text
+
+
+async def test_busy(recorder: Recorder, shared: FailingStore, guarded: GuardedStore) -> None:
+    """That this process has no connection left is counted and answered from memory, but nothing against the store."""
+    await _put(guarded, ENTRY)
+    shared.error = BusyError()
+    for _ in range(FAILURES * 2):
+        assert await _value(guarded) is None
+    assert _counted(recorder) == {"BusyError": FAILURES * 2}
+    assert await _put(guarded, LOCAL)
+    shared.error = None
+    assert await _value(guarded) == b"shared"
+    shared.error = BusyError()
+    assert await _value(guarded) is None
 
 
 @given(

@@ -15,7 +15,7 @@ from observability import Telemetry
 from observability.cache import open_store
 from observability.cache.guarded import GuardedStore
 from observability.cache.memory import MemoryStore
-from observability.cache.redis import MAX_CONNECTIONS, RedisStore, UnreadableEntryError
+from observability.cache.redis import MAX_CONNECTIONS, BusyError, RedisStore, UnreadableEntryError
 from observability.cache.store import Entry
 from observability.testing import Recorder
 from tests.observability.cache.proxy import proxy_before
@@ -124,6 +124,31 @@ async def test_connections(redis: Redis, store: RedisStore) -> None:
     before = len(await redis.client_list())
     await asyncio.gather(*(store.read(str(n), hold_s=10) for n in range(200)))
     assert before < len(await redis.client_list()) <= before + MAX_CONNECTIONS
+
+
+async def test_shared_reads(redis: Redis, store: RedisStore) -> None:
+    """Callers that ask for one key at once share a read, but never one that was sent before they asked."""
+    await redis.config_resetstat()
+    first = [asyncio.create_task(store.read("key", hold_s=10)) for _ in range(1000)]
+    while store._unsent or not store._commands:  # noqa: ASYNC110 - until the first read is sent
+        await asyncio.sleep(0)
+    await redis.delete("key")
+    second = await store.read("key", hold_s=10)
+    assert second.version == (await store.read("key", hold_s=10)).version
+    assert len({found.version for found in await asyncio.gather(*first)}) == 1
+    assert (await redis.info("commandstats"))["cmdstat_eval"]["calls"] == 3
+
+
+async def test_busy(telemetry: Telemetry, shared_server: RedisServer) -> None:
+    """A call that finds no free connection for too long says so, and takes none."""
+    async with proxy_before(shared_server.port) as proxy, aclosing(RedisStore(proxy.url, telemetry)) as store:
+        proxy.mode = "silent"
+        holders = [asyncio.create_task(store.read(str(n), hold_s=10)) for n in range(MAX_CONNECTIONS)]
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError):
+            await asyncio.wait_for(store.read("one more", hold_s=10), 10)
+        await asyncio.wait(holders, timeout=10)
+        assert store._slots._value == MAX_CONNECTIONS
 
 
 async def test_told(recorder: Recorder, store: RedisStore) -> None:
