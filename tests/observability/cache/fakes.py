@@ -20,17 +20,19 @@ class Clock:
 
 @dataclass
 class FailingStore:
-    """`observability.cache.store.Store` that raises while it has an error, hangs while told to, or does as another."""
+    """`observability.cache.store.Store` that does as another one, but may raise, or hang while its gate is shut."""
 
     store: Store
     error: Exception | None = None
-    hangs: bool = False
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
     calls: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.gate.set()
 
     async def _trouble(self, call: str) -> None:
         self.calls.append(call)
-        if self.hangs:
-            await asyncio.Event().wait()
+        await self.gate.wait()
         if self.error is not None:
             raise self.error
 

@@ -168,6 +168,63 @@ async def test_not_stale_when_invalidated(memory: MemoryStore, make: Callable[..
         await cache.get("key", source)
 
 
+async def test_stale_age(memory: MemoryStore, clock: Clock, make: Callable[..., Cache[Any]]) -> None:
+    """The time that the failing load took counts for the age, and for the bound on it."""
+    cache, source = make(memory, max_stale_s=30), Source()
+    await cache.get("key", source)
+    source.error = ValueError("no")
+    for took, age in ((5, 25), (8, None)):
+        clock.now += 20 if took == 5 else 0
+        source.gate.clear()
+        caller = asyncio.create_task(cache.get("key", source))
+        await _until(lambda: any(flight.waiting for flight in cache._flights._flights.values()))
+        clock.now += took
+        source.gate.set()
+        await asyncio.wait([caller], timeout=10)
+        if age is not None:
+            assert caller.result() == Cached("first", float(age), stale=True)
+        else:
+            assert isinstance(caller.exception(), ValueError)
+
+
+async def test_refresh_at_the_end(memory: MemoryStore, clock: Clock, make: Callable[..., Cache[Any]]) -> None:
+    """A load that begins just before an entry's end is kept, though the entry ends meanwhile."""
+    cache, source = make(memory, uniform=lambda: 1 - 2**-53), Source()
+
+    async def load() -> Any:
+        clock.now += 0.5
+        return await source()
+
+    await cache.get("key", load)
+    clock.now += TTL_S * 0.89
+    source.gate.clear()
+    source.value = "second"
+    await cache.get("key", load)
+    await _until(lambda: source.loads == 2)
+    clock.now += 5
+    source.gate.set()
+    await _quiet(cache)
+    source.value = "third"
+    assert (await cache.get("key", load)).value == "second"
+    await cache.aclose()
+
+
+async def test_refreshes_are_bounded(
+    memory: MemoryStore, make: Callable[..., Cache[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond a number of loads in the background values are given as they are."""
+    monkeypatch.setattr("observability.cache.flights.MAX_IN_BACKGROUND", 2)
+    cache, source = make(memory, uniform=lambda: 1 - 2**-53), Source()
+    source.gate.clear()
+    for number in range(5):
+        key = cache._key(str(number))
+        version = (await memory.read(key, hold_s=10)).version
+        await memory.put(key, version, Entry(b'"kept"', TTL_S, 1.0), life_s=60)
+        assert (await cache.get(str(number), source)).value == "kept"
+    assert len(cache._flights._tasks) == 2
+    await cache.aclose()
+
+
 async def test_load_timeout(memory: MemoryStore, make: Callable[..., Cache[Any]]) -> None:
     """A load that takes too long is an error like others."""
     cache, source = make(memory, load_timeout_s=0.01), Source()
@@ -278,11 +335,11 @@ async def test_slow_put(memory: MemoryStore, make: Callable[..., Cache[Any]]) ->
     cache, source = make(store), Source()
 
     async def load() -> Any:
-        store.hangs = True
+        store.gate.clear()
         return await source()
 
     assert (await cache.get("key", load)).value == "first"
-    store.hangs = False
+    store.gate.set()
     assert (await cache.get("key", source)).value == "first"
     assert source.loads == 1
     await cache.aclose()

@@ -8,6 +8,7 @@ import gc
 import pytest
 from opentelemetry.trace import INVALID_SPAN
 
+from observability import Telemetry
 from observability.cache.flights import MAX_IN_BACKGROUND, Flight, Flights, LoadCancelledError
 
 pytestmark = pytest.mark.anyio
@@ -78,17 +79,16 @@ async def test_callers_leave(leaving: list[int]) -> None:
     assert load.cancelled == 0
 
 
-async def test_cancelled_before_the_first_step() -> None:
-    """A load whose caller is gone before it began never begins, and leaves nothing behind."""
+async def test_cancelled_before_the_first_step(telemetry: Telemetry) -> None:
+    """A load that is cancelled before it began never begins, and leaves nothing behind, no open span either."""
     flights, load = Flights(), Load()
-    flight = _fly(flights, load)
-    waiting = asyncio.create_task(flights.wait("key", flight))
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
+    span = telemetry.tracer_provider.get_tracer("test").start_span("load")
+    flight = flights.start("key", load, span, background=False)
     flight.task.cancel()
+    with pytest.raises(LoadCancelledError):
+        await flights.wait("key", flight)
     await _turns()
-    assert (flights.find("key"), flights._tasks, flight.landed.done()) == (None, set(), True)
+    assert (load.begun, flights.find("key"), flights._tasks, span.is_recording()) == (0, None, set(), False)
 
 
 async def test_error() -> None:
@@ -109,6 +109,40 @@ async def test_cancels_itself() -> None:
     load.gate.set()
     with pytest.raises(LoadCancelledError):
         await flights.wait("key", flight)
+
+
+async def test_slow_to_end() -> None:
+    """A load that is cancelled can be joined by nobody, though it takes its time to end."""
+    flights, end = Flights(), asyncio.Event()
+
+    async def load(flight: Flight) -> None:
+        try:
+            await flight.landed
+        finally:
+            await end.wait()
+
+    flight = flights.start("key", load, INVALID_SPAN, background=False)
+    waiting = asyncio.create_task(flights.wait("key", flight))
+    await _turns()
+    waiting.cancel()
+    await _turns()
+    assert not flight.task.done()
+    assert flights.find("key") is None
+    end.set()
+    await _turns()
+    assert flight.task.done()
+
+
+async def test_nobody_waits() -> None:
+    """An error that nobody waits for is no complaint of the event loop."""
+    flights, load = Flights(), Load(ValueError("no"))
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+    _fly(flights, load, background=True)
+    load.gate.set()
+    await _turns()
+    gc.collect()
+    assert complaints == []
 
 
 async def test_background() -> None:

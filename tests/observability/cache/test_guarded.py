@@ -121,12 +121,12 @@ async def test_owed_deletion(
 async def test_cancelled_deletion(shared: FailingStore, guarded: GuardedStore) -> None:
     """A deletion whose caller is cancelled is not forgotten."""
     await _put(guarded, ENTRY)
-    shared.hangs = True
+    shared.gate.clear()
     deleting = asyncio.create_task(guarded.delete("key"))
     await asyncio.sleep(0)
     deleting.cancel()
     await asyncio.wait([deleting])
-    shared.hangs = False
+    shared.gate.set()
     assert await _value(guarded) is None
 
 
@@ -139,19 +139,51 @@ async def test_owed_bound(recorder: Recorder, shared: FailingStore, guarded: Gua
     assert _counted(recorder)["deletion_lost"] == 5
 
 
+async def _deleting(guarded: GuardedStore, key: str) -> asyncio.Task[None]:
+    """A deletion that the store has begun."""
+    deleting = asyncio.create_task(guarded.delete(key))
+    await asyncio.sleep(0)
+    return deleting
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task], timeout=10)
+
+
+@pytest.mark.usefixtures("patient")
 async def test_deleted_again_meanwhile(shared: FailingStore, guarded: GuardedStore) -> None:
-    """A deletion that comes while an earlier one of the same key is told is owed all the same."""
-    shared.hangs = True
-    first = asyncio.create_task(guarded.delete("key"))
-    await asyncio.sleep(0)
-    mark = guarded._owed["key"]
-    second = asyncio.create_task(guarded.delete("key"))
-    await asyncio.sleep(0)
-    assert guarded._owed["key"] is not mark
-    first.cancel()
-    second.cancel()
-    await asyncio.wait([first, second])
-    assert "key" in guarded._owed
+    """A deletion is owed though an earlier one of the same key ends well after it failed."""
+    shared.gate.clear()
+    first = await _deleting(guarded, "key")
+    await _cancel(await _deleting(guarded, "key"))
+    shared.gate.set()
+    await first
+    assert list(guarded._owed) == ["key"]
+
+
+@pytest.mark.usefixtures("patient")
+async def test_owed_while_another_is_paid(shared: FailingStore, guarded: GuardedStore) -> None:
+    """A key whose deletion is owed is deleted before it is read, also while another call pays."""
+    await _put(guarded, ENTRY)
+    shared.gate.clear()
+    first = await _deleting(guarded, "other")
+    await _cancel(await _deleting(guarded, "key"))
+    reading = asyncio.create_task(_value(guarded))
+    shared.gate.set()
+    assert await reading is None
+    await first
+
+
+async def test_hanging(
+    recorder: Recorder, shared: FailingStore, guarded: GuardedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that does not answer is not waited for beyond a bound, whatever it does itself."""
+    monkeypatch.setattr("observability.cache.guarded.WAIT_S", 0.01)
+    shared.gate.clear()
+    async with asyncio.timeout(10):
+        assert await _value(guarded) is None
+    assert _counted(recorder) == {"TimeoutError": 1}
 
 
 async def test_cancelled_probe(shared: FailingStore, guarded: GuardedStore, clock: Clock) -> None:
@@ -160,12 +192,13 @@ async def test_cancelled_probe(shared: FailingStore, guarded: GuardedStore, cloc
     for _ in range(FAILURES):
         await guarded.read("key", hold_s=10)
     clock.now += PAUSE_S
-    shared.error, shared.hangs = None, True
+    shared.error = None
+    shared.gate.clear()
     probe = asyncio.create_task(guarded.read("key", hold_s=10))
     await asyncio.sleep(0)
     probe.cancel()
     await asyncio.wait([probe])
-    shared.hangs = False
+    shared.gate.set()
     shared.calls.clear()
     await guarded.read("key", hold_s=10)
     assert shared.calls == ["read"]
