@@ -139,16 +139,31 @@ async def test_shared_reads(redis: Redis, store: RedisStore) -> None:
     assert (await redis.info("commandstats"))["cmdstat_eval"]["calls"] == 3
 
 
-async def test_busy(telemetry: Telemetry, shared_server: RedisServer) -> None:
-    """A call that finds no free connection for too long says so, and takes none."""
-    async with proxy_before(shared_server.port) as proxy, aclosing(RedisStore(proxy.url, telemetry)) as store:
-        proxy.mode = "silent"
-        holders = [asyncio.create_task(store.read(str(n), hold_s=10)) for n in range(MAX_CONNECTIONS)]
-        await asyncio.sleep(0)
+async def test_busy(redis: Redis, shared_server: RedisServer, telemetry: Telemetry) -> None:
+    """A call that finds no free connection for too long says so, and leaves the next one nothing behind."""
+    del redis
+    async with aclosing(RedisStore(shared_server.url, telemetry)) as store:
+        for _ in range(MAX_CONNECTIONS):
+            await store._slots.acquire()
         with pytest.raises(BusyError):
-            await asyncio.wait_for(store.read("one more", hold_s=10), 10)
-        await asyncio.wait(holders, timeout=10)
+            await asyncio.wait_for(store.read("key", hold_s=10), 10)
+        for _ in range(MAX_CONNECTIONS):
+            store._slots.release()
+        assert not store._unsent
+        assert (await store.read("key", hold_s=10)).entry is None
         assert store._slots._value == MAX_CONNECTIONS
+
+
+async def test_out_of_step(redis: Redis, store: RedisStore) -> None:
+    """After an answer that is not of its key, no connection that was open then is used any more."""
+    await _put(store, "key")
+    await redis.hset("key", "entry", HEADER.replace("key", "other") + "\nvalue")
+    own = {client["id"] for client in await redis.client_list() if client["cmd"] == "eval"}
+    assert own
+    with pytest.raises(UnreadableEntryError):
+        await store.read("key", hold_s=10)
+    await store.read("unrelated", hold_s=10)
+    assert not own & {client["id"] for client in await redis.client_list()}
 
 
 async def test_told(recorder: Recorder, store: RedisStore) -> None:
