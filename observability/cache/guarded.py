@@ -85,12 +85,7 @@ class GuardedStore:
     async def delete(self, *keys: str) -> None:
         """Forget keys; the shared store is told now, or as soon as it answers, even if the caller is cancelled."""
         await self._local.delete(*keys)
-        for key in keys:
-            self._owed[key] = object()
-            self._owed.move_to_end(key)
-        while len(self._owed) > MAX_OWED:
-            self._owed.popitem(last=False)
-            self._errors.add(1, {ERROR_TYPE: "deletion_lost"})
+        self._owe(*keys)
         await self._ask(keys[0], _nothing)
 
     async def aclose(self) -> None:
@@ -108,7 +103,7 @@ class GuardedStore:
                 answer = await question()
         except Exception as error:  # noqa: BLE001 - whatever a cache's store raises, the load still answers
             if isinstance(error, UnreadableEntryError):
-                self._owed[key] = object()
+                self._owe(key)
             if isinstance(error, BusyError):
                 self._pause.undecided()
             else:
@@ -123,6 +118,14 @@ class GuardedStore:
             self._local_used = False
             await self._local.aclose()  # what others have invalidated since must not come back with the next failure
         return answer
+
+    def _owe(self, *keys: str) -> None:
+        for key in keys:
+            self._owed[key] = object()
+            self._owed.move_to_end(key)
+        while len(self._owed) > MAX_OWED:
+            self._owed.popitem(last=False)
+            self._errors.add(1, {ERROR_TYPE: "deletion_lost"})
 
     async def _pay(self, key: str) -> None:
         """Delete what is owed: everything, or while another call does so, only the key that is asked for."""
