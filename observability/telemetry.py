@@ -58,3 +58,39 @@ BREAKER_CHANGES: Final = Instrument(
 BULKHEAD_WAIT: Final = Instrument(
     "clearspan.bulkhead.wait", "s", "How long calls waited for a place, of those that had to wait."
 )
+
+CACHE_REQUESTS: Final = Instrument(
+    "clearspan.cache.requests",
+    "{request}",
+    "Values that were asked of a cache, by what came of it.",
+)
+
+CACHE_LOAD_DURATION: Final = Instrument(
+    "clearspan.cache.load.duration",
+    "s",
+    "How long a cache's loads took, whether somebody waited for them or not.",
+)
+
+CACHE_STORE_ERRORS: Final = Instrument(
+    "clearspan.cache.store.errors",
+    "{error}",
+    "Failures of the store under a cache, each of which counts as nothing found.",
+)
+
+CACHE_EVICTIONS: Final = Instrument(
+    "clearspan.cache.evictions",
+    "{entry}",
+    "Entries that memory dropped before their time to make room.",
+)
+
+CACHE_NAME: Final = "clearspan.cache.name"
+"""Attribute of the cache's metrics and spans: which cache of the service it is."""
+
+CACHE_RESULT: Final = "clearspan.cache.result"
+"""Attribute of `clearspan.cache.requests`: `hit`, `miss` (loaded), `wait` (for another's load), `stale` or `error`."""
+
+CACHE_STALE: Final = "clearspan.cache.stale"
+"""Event on the caller's span: a value past its time was given since the load failed, with `error.type` and its age."""
+
+CACHE_AGE: Final = "clearspan.cache.age"
+"""Attribute of `clearspan.cache.stale`: seconds since the value was loaded."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AnyHttpUrl, Field, UrlConstraints, field_validator
+from pydantic import AnyHttpUrl, AnyUrl, Field, UrlConstraints, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
@@ -13,6 +13,10 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from observability.inbound import InboundContext
 
 HttpUrl = Annotated[AnyHttpUrl, UrlConstraints(max_length=2048)]
+RedisUrl = Annotated[
+    AnyUrl,
+    UrlConstraints(max_length=2048, allowed_schemes=["redis", "rediss", "valkey", "valkeys"], host_required=True),
+]
 
 
 class ServiceSettings(BaseSettings):
@@ -27,8 +31,16 @@ class ServiceSettings(BaseSettings):
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
     """SQLAlchemy URL with an asyncio driver; by default a SQLite file of the service's own."""
 
+    redis_url: RedisUrl | None = Field(default=None, validation_alias="REDIS_URL")
+    """Redis or Valkey, which the replicas of a service share as a cache; by default each has its own memory."""
+
     inbound_context: InboundContext = Field(default="continue", validation_alias="CLEARSPAN_INBOUND_CONTEXT")
     """Whether a caller's trace is continued, linked to, or ignored."""
+
+    @field_validator("redis_url", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return value or None
 
     @field_validator("database_url")
     @classmethod
@@ -44,6 +56,11 @@ class ServiceSettings(BaseSettings):
         if not dialect.is_async:
             raise ValueError(f"the driver {dialect.driver!r} is not asynchronous; name one, as in sqlite+aiosqlite://")
         return value
+
+    @property
+    def cache(self) -> str | None:
+        """The URL of the shared cache, if there is one."""
+        return str(self.redis_url) if self.redis_url is not None else None
 
     def database(self, service_name: str) -> str:
         """The SQLAlchemy URL of a service's database."""

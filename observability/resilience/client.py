@@ -21,6 +21,7 @@ from observability.resilience.exchange import WholeExchange
 from observability.resilience.hedge import Hedge, HedgeOptions
 from observability.resilience.retry import Retry, RetryOptions
 from observability.resilience.telemetry import ChainTelemetry, describe_attempt
+from observability.resilience.transport import AiohttpTransport
 
 
 class Dependency(BaseModel):
@@ -104,9 +105,9 @@ def create_chain(
 
 
 def _connections(dependency: Dependency) -> httpx.AsyncBaseTransport:
-    # More connections than calls: then no call is ever cancelled while it waits for one (encode/httpcore#1093).
-    most = dependency.bulkhead.max_calls
-    return httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=most, max_keepalive_connections=most))
+    # As many connections as calls: then no call waits for one. With hedging a call may have two.
+    calls = dependency.bulkhead.max_calls
+    return AiohttpTransport(max_connections=2 * calls if dependency.hedge.enabled else calls)
 
 
 async def _describe(peer: str, span: Span, request: RequestInfo) -> None:

@@ -8,14 +8,22 @@ from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI
+from pydantic import TypeAdapter
 
 from observability import Health, Telemetry, instrument_engine, observe
+from observability.cache import Cache, open_store
 from service.database import check, create_engine, migrate
 from service.errors import install_error_handlers
-from service.inventory.inventory import Inventory
+from service.inventory.inventory import Inventory, StockItem
 from service.inventory.routes import router
 from service.inventory.store import SqlStock
 from service.settings import ServiceSettings
+
+STOCK_TTL_S = 5.0
+"""How old what is told of one kind of goods may be, in seconds; a reservation makes it new at once."""
+
+STOCK_MAX_STALE_S = 300.0
+"""How much older it may be while the database does not answer, in seconds."""
 
 
 def create_app(settings: ServiceSettings | None = None, *, telemetry: Telemetry | None = None) -> FastAPI:
@@ -31,14 +39,28 @@ def create_app(settings: ServiceSettings | None = None, *, telemetry: Telemetry 
     instrument_engine(engine, telemetry)
     health = Health()
     health.register("database", partial(check, engine))
+    # No health check: without Redis each replica goes on with its own memory.
+    store = open_store(settings.cache, telemetry)
+    of_stock = TypeAdapter[StockItem | None](StockItem | None)
+    cache = Cache[StockItem | None](
+        "stock",
+        store,
+        telemetry,
+        ttl_s=STOCK_TTL_S,
+        max_stale_s=STOCK_MAX_STALE_S,
+        encode=of_stock.dump_json,
+        decode=of_stock.validate_json,
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
             await migrate(engine, "inventory", Path(__file__).with_name("migrations"))
-            app.state.inventory = Inventory(SqlStock(engine))
+            app.state.inventory = Inventory(SqlStock(engine), cache)
             yield
         finally:
+            await cache.aclose()
+            await store.aclose()
             await engine.dispose()
 
     app = FastAPI(title="inventory", lifespan=lifespan)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from observability.cache import Cache, Cached
 from service.errors import NotFound
 
 
@@ -51,36 +52,47 @@ class Stock(Protocol):
         """
         ...
 
-    async def release(self, order_id: str) -> None:
-        """Put an order's goods back, if it has any."""
+    async def release(self, order_id: str) -> str | None:
+        """Put an order's goods back, if it has any, and say of which sku they were."""
         ...
 
 
 class Inventory:
-    """The inventory's business."""
+    """The inventory's business.
 
-    def __init__(self, stock: Stock) -> None:
+    What is told of one kind of goods may be a little old, and comes from the cache; what is promised to an order is
+    decided on the shelf, never on what the cache says of it.
+    """
+
+    def __init__(self, stock: Stock, cache: Cache[StockItem | None]) -> None:
         self._stock = stock
+        self._cache = cache
 
     async def items(self) -> list[StockItem]:
         """Everything on the shelf."""
         return await self._stock.items()
 
-    async def item(self, sku: str) -> StockItem:
-        """One kind of goods.
+    async def item(self, sku: str) -> Cached[StockItem]:
+        """One kind of goods, as it is or was a little while ago.
 
         Raises:
             NotFound: No such sku.
         """
-        item = await self._stock.item(sku)
-        if item is None:
+        cached = await self._cache.get(sku, lambda: self._stock.item(sku))
+        if cached.value is None:
             raise NotFound("No goods are known by this sku; GET /stock lists them.")
-        return item
+        return Cached(cached.value, cached.age_s, cached.stale)
 
     async def reserve(self, order_id: str, sku: str, quantity: int) -> Reservation:
         """Set goods aside for an order; see `Stock.reserve`."""
-        return await self._stock.reserve(order_id, sku, quantity)
+        try:
+            return await self._stock.reserve(order_id, sku, quantity)
+        finally:
+            # Whatever came of it: one that failed or was cancelled may have been done all the same.
+            await self._cache.invalidate(sku)
 
     async def release(self, order_id: str) -> None:
         """Put an order's goods back; repeatable."""
-        await self._stock.release(order_id)
+        sku = await self._stock.release(order_id)
+        if sku is not None:
+            await self._cache.invalidate(sku)

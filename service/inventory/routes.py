@@ -43,10 +43,19 @@ async def stock(inventory: InventoryOfApp) -> list[StockItem]:
     return await inventory.items()
 
 
-@router.get("/stock/{sku}", responses=problem_responses(404, 422))
-async def stock_item(sku: SkuInPath, inventory: InventoryOfApp) -> StockItem:
-    """Tell how many of one kind are left."""
-    return await inventory.item(sku)
+_AGE = {
+    "description": "Seconds since this was so, where it comes from the cache (RFC 9111).",
+    "schema": {"type": "integer", "minimum": 0},
+}
+
+
+@router.get("/stock/{sku}", responses={200: {"headers": {"Age": _AGE}}, **problem_responses(404, 422)})
+async def stock_item(sku: SkuInPath, inventory: InventoryOfApp, response: Response) -> StockItem:
+    """Tell how many of one kind are left, or were a few seconds ago."""
+    item = await inventory.item(sku)
+    if item.age_s > 0:
+        response.headers["age"] = str(int(item.age_s))
+    return item.value
 
 
 @router.put("/reservations/{order_id}", responses=problem_responses(400, 404, 409, 413, 422))

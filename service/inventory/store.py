@@ -75,19 +75,20 @@ class SqlStock:
             await connection.execute(sa.insert(_reservations).values(order_id=order_id, sku=sku, quantity=quantity))
             return reservation
 
-    async def release(self, order_id: str) -> None:
-        """Put an order's goods back, if it has any."""
+    async def release(self, order_id: str) -> str | None:
+        """Put an order's goods back, if it has any, and say of which sku they were."""
         async with self._engine.begin() as connection:
             row = (
                 await connection.execute(sa.select(_reservations).where(_reservations.c.order_id == order_id))
             ).one_or_none()
             if row is None:
-                return
+                return None
             deleted = await connection.execute(sa.delete(_reservations).where(_reservations.c.order_id == order_id))
             if deleted.rowcount:
                 await connection.execute(
                     sa.update(_stock).where(_stock.c.sku == row.sku).values(available=_stock.c.available + row.quantity)
                 )
+            return str(row.sku)
 
 
 async def _item(connection: AsyncConnection, sku: str) -> StockItem | None:

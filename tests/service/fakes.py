@@ -37,10 +37,12 @@ class FakeStock:
         self._reservations[order_id] = wanted
         return wanted
 
-    async def release(self, order_id: str) -> None:
-        if (gone := self._reservations.pop(order_id, None)) is not None:
-            item = self._items[gone.sku]
-            self._items[gone.sku] = replace(item, available=item.available + gone.quantity)
+    async def release(self, order_id: str) -> str | None:
+        if (gone := self._reservations.pop(order_id, None)) is None:
+            return None
+        item = self._items[gone.sku]
+        self._items[gone.sku] = replace(item, available=item.available + gone.quantity)
+        return gone.sku
 
 
 class FakeLedger:

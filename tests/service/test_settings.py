@@ -24,6 +24,9 @@ def test_defaults() -> None:
         ("DATABASE_URL", "canary", "not a database URL"),
         ("DATABASE_URL", "sqlite:///canary.db", "not asynchronous"),
         ("INVENTORY_URL", "canary", "valid URL"),
+        ("REDIS_URL", "canary", "valid URL"),
+        ("REDIS_URL", "http://canary", "scheme"),
+        ("REDIS_URL", "redis:///canary", "host"),
         ("CLEARSPAN_INBOUND_CONTEXT", "canary", "'link', 'continue' or 'ignore'"),
     ],
 )
@@ -34,6 +37,21 @@ def test_bad_value(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, m
         OrdersSettings()
     assert variable in str(caught.value)
     assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "url"),
+    [
+        ("", None),
+        ("redis://localhost", "redis://localhost"),
+        ("rediss://user:p%40ss@host:1/2", "rediss://user:p%40ss@host:1/2"),
+        ("valkey://localhost/0", "valkey://localhost/0"),
+    ],
+)
+def test_redis(monkeypatch: pytest.MonkeyPatch, value: str, url: str | None) -> None:
+    """Redis is named by its URL, which is left as it is; empty means that there is none."""
+    monkeypatch.setenv("REDIS_URL", value)
+    assert ServiceSettings().cache == url
 
 
 def test_odd_folder() -> None:

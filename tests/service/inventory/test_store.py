@@ -69,11 +69,10 @@ async def test_refused(stock: Stock) -> None:
 
 
 async def test_release(stock: Stock) -> None:
-    """A release puts the goods back once, and of an order that has none it does nothing."""
+    """A release puts the goods back once and says which; of an order that has none it does nothing."""
     await stock.reserve("order-1", "kettle", 2)
-    for _ in range(2):
-        await stock.release("order-1")
-    await stock.release("order-2")
+    released = [await stock.release(order_id) for order_id in ("order-1", "order-1", "order-2")]
+    assert released == ["kettle", None, None]
     assert await _left(stock, "kettle") == KETTLES
 
 
