@@ -7,7 +7,7 @@ is left.
 from __future__ import annotations
 
 import asyncio
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,6 +30,13 @@ _deadline: ContextVar[float] = ContextVar("clearspan.deadline", default=float("i
 def current_deadline() -> float:
     """When the request that is being served has to be answered, in the event loop's time; infinite outside of one."""
     return _deadline.get()
+
+
+def context_without_deadline() -> Context:
+    """A copy of the current context, for work that others wait for too when this request's time is over."""
+    context = copy_context()
+    context.run(_deadline.set, float("inf"))
+    return context
 
 
 class RequestDeadline:

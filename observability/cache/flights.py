@@ -10,6 +10,8 @@ from typing import Final
 
 from opentelemetry.trace import Span
 
+from observability.deadline import context_without_deadline
+
 MAX_IN_BACKGROUND: Final = 100
 """How many loads may run that nobody waits for; a further one is not begun."""
 
@@ -73,7 +75,8 @@ class Flights:
         flight = self._flights[key] = Flight(span, background=background)
         self._in_background += background
         # Not a try around the load: a task that is cancelled before its first step never enters it.
-        flight.task = asyncio.get_running_loop().create_task(load(flight), name="cache-load")
+        context = context_without_deadline()  # the trace's, but not bounded by the one who came first
+        flight.task = asyncio.get_running_loop().create_task(load(flight), name="cache-load", context=context)
         self._tasks.add(flight.task)
         flight.task.add_done_callback(partial(self._ended, key, flight))
         return flight

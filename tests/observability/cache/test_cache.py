@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from opentelemetry.trace import SpanKind
 
-from observability import Telemetry
+from observability import Telemetry, deadline
 from observability.cache import Cache, Cached, LoadCancelledError
 from observability.cache.memory import MemoryStore
 from observability.cache.store import Entry
+from observability.deadline import current_deadline
 from observability.telemetry import CACHE_LOAD_DURATION, CACHE_REQUESTS, CACHE_RESULT, CACHE_STALE, CACHE_STORE_ERRORS
 from observability.testing import Recorder
 from tests.observability.cache.conftest import Kind
@@ -415,3 +416,20 @@ trace 4
     assert counted == {"miss": 1, "wait": 1, "hit": 1, "stale": 1}
     loads = {point.attributes.get("error.type"): point.count for point in metrics[CACHE_LOAD_DURATION.name]}
     assert loads == {None: 1, "OSError": 1}
+
+
+async def test_load_has_no_deadline(memory: MemoryStore, make: Callable[..., Cache[Any]]) -> None:
+    """A load for all who wait is not bounded by the time of the one who came first."""
+    seen: list[float] = []
+
+    async def load() -> str:
+        seen.append(current_deadline())
+        return "value"
+
+    token = deadline._deadline.set(5.0)
+    try:
+        await make(memory).get("key", load)
+        assert current_deadline() == 5.0
+    finally:
+        deadline._deadline.reset(token)
+    assert seen == [float("inf")]
