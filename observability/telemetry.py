@@ -19,6 +19,9 @@ SCRUBBED: Final = "clearspan.scrubbed"
 CLIENT_DISCONNECTED: Final = "clearspan.client.disconnected"
 """Attribute of server spans: true when the client hung up before it had the whole response."""
 
+FAULT: Final = "clearspan.fault"
+"""Attribute of server spans: the kind of fault that the request met on demand."""
+
 EVENT_LOOP_LAG: Final = Instrument(
     "clearspan.event_loop.lag",
     "s",
