@@ -28,6 +28,10 @@ EVENT_LOOP_LAG: Final = Instrument(
     "How much later than asked the event loop woke a sleeping task.",
 )
 
+EVENT_LOOP_TASKS: Final = Instrument(
+    "clearspan.event_loop.tasks", "{task}", "Tasks of the event loop that have not ended."
+)
+
 PEER: Final = "clearspan.peer"
 """Attribute of client spans and of the resilient client's metrics: the dependency's name."""
 
