@@ -43,6 +43,13 @@ RETRY_DELAY: Final = "clearspan.retry.delay_s"
 BREAKER_STATE: Final = "clearspan.breaker.state"
 """`closed`, `open` or `half_open`; on a span of an attempt if it is not closed."""
 
+ATTEMPTS: Final = Instrument(
+    "clearspan.client.attempts",
+    "{attempt}",
+    "Attempts that left the process, by dependency and `error.type`. `http.client.request.duration` of contrib has only"
+    " those that were answered.",
+)
+
 RETRIES: Final = Instrument(
     "clearspan.client.retries", "{retry}", "Attempts that followed a failed one, by dependency and reason."
 )
