@@ -72,6 +72,7 @@ SCENARIOS = [
     Scenario("payments: 30 % errors", "payments", _fault("payments", "error", share=0.3)),
     Scenario("payments hanging", "payments", _fault("payments", "hang")),
     Scenario("inventory slow (1 s)", "inventory", _fault("inventory", "latency", delay_s=1.0), harmless=True),
+    Scenario("inventory hanging", "inventory", _fault("inventory", "hang")),
     Scenario("inventory killed", "inventory", _killed("inventory")),
     # A scenario of Redis belongs here: _killed("redis"), once it is a member of `drills.processes`.
     Scenario("viewer killed", "payments", _killed("viewer"), harmless=True),

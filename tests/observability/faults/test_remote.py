@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
+import shlex
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,3 +109,13 @@ async def test_not_there(free_port: int) -> None:
     code, written = await _fault(free_port, "payments", "hang")
     assert code == 1
     assert written.startswith(f"clearspan: payments does not answer at http://127.0.0.1:{free_port}; is it running")
+
+
+README = (Path(__file__).parents[3] / "README.md").read_text()
+
+
+@pytest.mark.parametrize("line", re.findall(r"^clearspan fault payments (.+)$", README, re.MULTILINE))
+async def test_readme(recorder: Recorder, line: str) -> None:
+    """What the README shows is done by a service that takes faults."""
+    async with serving(_app(recorder, faults=True)) as (port, _):
+        assert await _fault(port, "payments", *shlex.split(line)) == (0, "")
