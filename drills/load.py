@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 MAX_IN_FLIGHT = 1000
+"""Orders that wait for an answer at once; while there are as many, none is sent."""
+
 ANSWER_TIMEOUT_S = 40.0
 """Longer than any service may take."""
 

@@ -9,11 +9,10 @@ from fastapi import FastAPI, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from observability.connection import cut_of
-from observability.faults.fault import Fault, Faults
+from observability.faults.fault import PATH, Fault, Faults
 from observability.limits import RequestLimits
 from observability.problems import install_problem_handlers, problem
 
-PATH = "/faults"
 MAX_BODY_BYTES = 4096
 
 logger = logging.getLogger(__name__)

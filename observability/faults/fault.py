@@ -9,6 +9,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+PATH = "/faults"
+"""Where a service that takes faults is asked for them."""
+
 Kind = Literal["latency", "error", "hang", "reset", "truncated", "slow_body", "not_json"]
 """What becomes of a request.
 

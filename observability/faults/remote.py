@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from observability.faults.endpoint import PATH
+from observability.faults.fault import PATH
 
 TIMEOUT_S = 5.0
 
