@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from drills.load import Answer
 from observability.resilience.budget import MAX_SAVED
 from observability.resilience.bulkhead import BulkheadOptions
-from observability.resilience.deadline import DeadlineOptions
 from observability.resilience.retry import RetryOptions
+from service.orders import clients
 
-DEADLINE_S = DeadlineOptions().total_s
+DEADLINE_S = 2 * clients.CALL_S
+"""Of an order, in seconds: for a call that fails and one that undoes what it may have done."""
 RECOVERY_S = 10.0
 MAX_MORE_MEMORY_BYTES = 64 * 1024 * 1024
 MAX_MORE_TASKS = 10
