@@ -26,7 +26,7 @@ from service.orders.orders import Reserved
 from service.schema import Currency
 
 CALL_S = 3.0
-"""For a call of an order: the customer waits for one that fails and then for the one that undoes what it may have done."""
+"""For a call of an order: the customer waits for one that fails, and then for one that undoes what it may have done."""
 
 
 def inventory(url: AnyHttpUrl) -> Dependency:
