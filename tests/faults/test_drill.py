@@ -26,5 +26,6 @@ async def test_drill(tmp_path: Path) -> None:
     failing, hanging, killed = outcomes
     assert "clearspan.fault=error" in failing.trace
     assert failing.statuses()["2xx"] > len(failing.answers) * 0.7  # more than without retries
-    assert hanging.calls.changes["open"] >= 1
-    assert killed.calls.changes["closed"] >= 1
+    assert "clearspan.fault=hang" in hanging.trace
+    assert sum(hanging.statuses()[kind] for kind in ("503", "504")) > 0
+    assert sum(killed.statuses()[kind] for kind in ("502", "503")) > 0
