@@ -54,6 +54,13 @@ RETRIES: Final = Instrument(
     "clearspan.client.retries", "{retry}", "Attempts that followed a failed one, by dependency and reason."
 )
 
+HEDGE_WON: Final = "clearspan.hedge.won"
+"""Whether the second attempt answered first."""
+
+HEDGES: Final = Instrument(
+    "clearspan.client.hedges", "{attempt}", "Second attempts beside a slow one, by dependency and whether they won."
+)
+
 REFUSALS: Final = Instrument(
     "clearspan.client.refusals", "{attempt}", "Attempts that never left the process, by dependency and `error.type`."
 )

@@ -9,7 +9,8 @@ from typing import Any
 
 import httpx
 
-_KEY = "clearspan.call"
+CALL = "clearspan.call"
+"""The extension of a request that holds its call."""
 
 NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 """What is raised when nothing of a request has left this process."""
@@ -26,6 +27,7 @@ class Call:
         sent: Whether any attempt may have reached the dependency.
         breaker: State of the breaker that let the attempt through.
         limits: The time limits around the attempt, and what each is called when it is the one that ended it.
+        lost: Whether a second attempt beside this one has answered first.
     """
 
     started: float
@@ -34,21 +36,24 @@ class Call:
     sent: bool = False
     breaker: str | None = None
     limits: list[tuple[asyncio.Timeout, str]] = field(default_factory=list)
+    lost: bool = False
 
     def remaining(self) -> float:
         """Seconds that are left."""
         return self.deadline - asyncio.get_running_loop().time()
 
     def why_cancelled(self) -> str:
-        """The limit that ended the attempt, or `cancelled` if the caller gave up."""
+        """The limit that ended the attempt, `hedge_lost`, or `cancelled` if the caller gave up."""
+        if self.lost:
+            return "hedge_lost"
         return next((name for limit, name in self.limits if limit.expired()), "cancelled")
 
 
 def call_of(extensions: MutableMapping[str, Any]) -> Call:
     """The call that a request of these extensions is part of; begun now, if no step has asked before."""
-    call: Call | None = extensions.get(_KEY)
+    call: Call | None = extensions.get(CALL)
     if call is None:
-        call = extensions[_KEY] = Call(asyncio.get_running_loop().time())
+        call = extensions[CALL] = Call(asyncio.get_running_loop().time())
     return call
 
 
@@ -57,5 +62,5 @@ def was_sent(error: httpx.RequestError) -> bool:
 
     False only if no attempt can have reached it: each was refused by the chain or found no connection.
     """
-    call: Call | None = error.request.extensions.get(_KEY)
+    call: Call | None = error.request.extensions.get(CALL)
     return call.sent if call is not None else not isinstance(error, NEVER_SENT)

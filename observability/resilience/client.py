@@ -13,10 +13,12 @@ from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field
 from observability.providers import Telemetry
 from observability.resilience.attempt import AttemptOptions, AttemptTimeout
 from observability.resilience.breaker import BreakerOptions, CircuitBreaker
+from observability.resilience.budget import RetryBudget
 from observability.resilience.bulkhead import Bulkhead, BulkheadOptions
 from observability.resilience.call import call_of
 from observability.resilience.deadline import Deadline, DeadlineOptions
 from observability.resilience.exchange import WholeExchange
+from observability.resilience.hedge import Hedge, HedgeOptions
 from observability.resilience.retry import Retry, RetryOptions
 from observability.resilience.telemetry import ChainTelemetry, describe_attempt
 
@@ -41,6 +43,7 @@ class Dependency(BaseModel):
     bulkhead: BulkheadOptions = BulkheadOptions()
     deadline: DeadlineOptions = DeadlineOptions()
     retry: RetryOptions = RetryOptions()
+    hedge: HedgeOptions = HedgeOptions()
     breaker: BreakerOptions = BreakerOptions()
     attempt: AttemptOptions = AttemptOptions()
 
@@ -88,8 +91,11 @@ def create_chain(
     step = AttemptTimeout(step, dependency.attempt, told.tell)
     # Sees each attempt with its end by time, and stops the retries that would still come.
     step = CircuitBreaker(step, dependency.breaker, told.tell)
-    # Outside the breaker, so that what it refuses is not asked for again.
-    step = Retry(step, dependency.retry, told.tell)
+    # Outside the breaker, which has to let a second attempt through like any other.
+    budget = RetryBudget(dependency.retry.budget_ratio, dependency.retry.budget_floor)
+    step = Hedge(step, dependency.hedge, budget, told.tell)
+    # Outside the breaker, so that what it refuses is not asked for again; of one budget with the hedges.
+    step = Retry(step, dependency.retry, budget, told.tell)
     # Around all attempts and the waits between them.
     step = Deadline(step, dependency.deadline, told.tell)
     # Outermost: a call holds its place as long as it lasts, its waits included.

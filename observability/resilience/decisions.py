@@ -18,8 +18,8 @@ class Attempted:
     """An attempt has ended.
 
     Attributes:
-        error_type: None, or an answer's status from 400, or the name of the error or of the limit that ended it, or
-            `cancelled` if the caller gave up.
+        error_type: None, or an answer's status from 400, or the name of the error or of the limit that ended it,
+            `hedge_lost`, or `cancelled` if the caller gave up.
     """
 
     error_type: str | None
@@ -56,6 +56,21 @@ class NotRetrying:
 
 
 @dataclass(frozen=True, slots=True)
+class Hedging:
+    """An attempt that takes unusually long, more than `delay_s` seconds, gets another one beside it."""
+
+    attempt: int
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hedged:
+    """One of two attempts has answered; `won` tells whether it was the second one."""
+
+    won: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Waited:
     """A call waited for a place among those that may be under way; `seconds` tells how long."""
 
@@ -79,5 +94,5 @@ class BreakerChanged:
     reason: str
 
 
-Decision = Attempted | Retrying | NotRetrying | Waited | Refusing | BreakerChanged
+Decision = Attempted | Retrying | NotRetrying | Hedging | Hedged | Waited | Refusing | BreakerChanged
 Tell = Callable[[Decision], None]

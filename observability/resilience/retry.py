@@ -56,6 +56,7 @@ class Retry(httpx.AsyncBaseTransport):
     Args:
         inner: Makes one attempt.
         options: When to repeat.
+        budget: How often, over all calls to the dependency.
         tell: Told of each decision.
         jitter: A number between 0 and 1.
     """
@@ -64,6 +65,7 @@ class Retry(httpx.AsyncBaseTransport):
         self,
         inner: httpx.AsyncBaseTransport,
         options: RetryOptions,
+        budget: RetryBudget,
         tell: Tell,
         *,
         jitter: Callable[[], float] = random.random,
@@ -72,7 +74,7 @@ class Retry(httpx.AsyncBaseTransport):
         self._options = options
         self._tell = tell
         self._jitter = jitter
-        self._budget = RetryBudget(options.budget_ratio, options.budget_floor)
+        self._budget = budget
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Make attempts until one succeeds or none is left; the last one's answer or error is the call's."""

@@ -20,6 +20,8 @@ from observability.resilience.decisions import (
     Attempted,
     BreakerChanged,
     Decision,
+    Hedged,
+    Hedging,
     NotRetrying,
     Refusing,
     Retrying,
@@ -30,6 +32,8 @@ from observability.telemetry import (
     BREAKER_CHANGES,
     BREAKER_STATE,
     BULKHEAD_WAIT,
+    HEDGE_WON,
+    HEDGES,
     PEER,
     REFUSALS,
     RETRIES,
@@ -56,6 +60,7 @@ class ChainTelemetry:
         self._retries = meter.create_counter(*RETRIES)
         self._refusals = meter.create_counter(*REFUSALS)
         self._changes = meter.create_counter(*BREAKER_CHANGES)
+        self._hedges = meter.create_counter(*HEDGES)
         self._wait = meter.create_histogram(*BULKHEAD_WAIT)
 
     def tell(self, decision: Decision) -> None:
@@ -79,6 +84,12 @@ class ChainTelemetry:
                         "clearspan.no_retry.because": because,
                     },
                 )
+            case Hedging(attempt, delay_s):
+                trace.get_current_span().add_event(
+                    "clearspan.hedge", {PEER: self._peer, "clearspan.attempt": attempt, RETRY_DELAY: delay_s}
+                )
+            case Hedged(won):
+                self._hedges.add(1, {PEER: self._peer, HEDGE_WON: won})
             case Waited(seconds):
                 self._wait.record(seconds, {PEER: self._peer})
                 trace.get_current_span().add_event(

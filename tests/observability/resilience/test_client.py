@@ -290,6 +290,7 @@ def test_order() -> None:
         "Bulkhead",
         "Deadline",
         "Retry",
+        "Hedge",
         "CircuitBreaker",
         "AttemptTimeout",
         "AsyncOpenTelemetryTransport",

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from observability.resilience.budget import RetryBudget
 from observability.resilience.call import call_of
 from observability.resilience.decisions import Decision, NotRetrying, Retrying
 from observability.resilience.errors import AnswerTooLarge, AttemptTimedOut, BreakerOpen
@@ -32,7 +33,9 @@ async def _ask(
     options: RetryOptions | None = None,
     **request: Any,
 ) -> httpx.Response:
-    retry = Retry(dependency, options or RetryOptions(), decisions.append, jitter=lambda: 0.5)
+    options = options or RetryOptions()
+    budget = RetryBudget(options.budget_ratio, options.budget_floor)
+    retry = Retry(dependency, options, budget, decisions.append, jitter=lambda: 0.5)
     asked = httpx.Request(method, "http://inventory/", **request)
     call = call_of(asked.extensions)
     call.deadline = call.started + remaining_s
@@ -162,7 +165,7 @@ async def test_body_that_is_used_up(decisions: list[Decision]) -> None:
 async def test_budget(decisions: list[Decision]) -> None:
     """Of many calls to a dependency that only fails, at most the budget's share is repeated."""
     dependency = Dependency(503)
-    retry = Retry(dependency, RetryOptions(budget_ratio=0.2, budget_floor=3), decisions.append)
+    retry = Retry(dependency, RetryOptions(), RetryBudget(0.2, 3), decisions.append)
     for _ in range(1000):
         request = httpx.Request("GET", "http://inventory/")
         await retry.handle_async_request(request)
