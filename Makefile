@@ -3,7 +3,7 @@ PORT ?= 8000
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 export UV_PYTHON_DOWNLOADS ?= never
 
-.PHONY: run test check format clean
+.PHONY: run test check format clean drill bench
 .DEFAULT_GOAL := run
 
 run: .venv/.synced ## start everything; PORT=9000 moves all ports
@@ -11,6 +11,12 @@ run: .venv/.synced ## start everything; PORT=9000 moves all ports
 
 test: .venv/.synced ## run all tests
 	@exec .venv/bin/pytest $(ARGS)
+
+drill: .venv/.synced ## break one thing after the other under load; ARGS="--short payments"
+	@exec .venv/bin/python -m drills $(ARGS)
+
+bench: .venv/.synced ## what things cost, side by side
+	@exec .venv/bin/python -m benchmarks.chain
 
 check: .venv/.synced ## lint, format, types, lock file
 	.venv/bin/ruff check .

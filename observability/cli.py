@@ -8,9 +8,12 @@ import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from observability.faults.remote import RemoteFaults
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -100,6 +103,60 @@ def viewer(
         asyncio.run(run_viewer(host=host, port=port, otlp_port=otlp_port, data_dir=data_dir))
     except ViewerError as error:
         _fail(error)
+
+
+@app.command()
+def fault(
+    service: Annotated[str | None, typer.Argument(help="Name of a service in pyproject.toml.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="latency, error, hang, reset, truncated, slow_body or not_json; off ends all faults."),
+    ] = None,
+    *,
+    share: Annotated[float | None, typer.Option(help="Share of the requests that meet it; all by default.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="How long it lasts; 30 by default.")] = None,
+    route: Annotated[str | None, typer.Option(help="Begin of the paths that meet it: /payments/{order_id}.")] = None,
+    status: Annotated[int | None, typer.Option(help="What error answers; 503 by default.")] = None,
+    delay: Annotated[float | None, typer.Option(help="Seconds of latency and slow_body; 0.5 by default.")] = None,
+    port: Annotated[int, typer.Option(help="The --port that everything was started with.")] = 8000,
+) -> None:
+    """Let a service answer late, wrongly or not at all; without a service, list what is in force."""
+    from observability.faults.remote import FaultError, RemoteFaults
+    from observability.launcher import BASE_PORT, LauncherError, read_services
+
+    try:
+        remotes = {
+            one.name: RemoteFaults(one.name, f"http://127.0.0.1:{one.port - BASE_PORT + port}")
+            for one in read_services(Path("pyproject.toml"))
+        }
+        if service is not None and service not in remotes:
+            _fail(f"no service is named {service!r}; pyproject.toml knows {', '.join(remotes)}")
+        if service is None or kind is None:
+            for name in [service] if service is not None else remotes:
+                _list_faults(name, remotes[name])
+        elif kind == "off":
+            remotes[service].clear()
+        else:
+            options = {"share": share, "seconds": seconds, "route": route, "status": status, "delay_s": delay}
+            remotes[service].set(
+                {"kind": kind, **{name: value for name, value in options.items() if value is not None}}
+            )
+    except (FaultError, LauncherError) as error:
+        _fail(error)
+
+
+def _list_faults(name: str, remote: RemoteFaults) -> None:
+    from observability.faults.remote import FaultError
+
+    try:
+        faults = remote.in_force()
+    except FaultError as error:
+        typer.echo(error)
+        return
+    for one in faults:
+        typer.echo(f"{name}: {one['kind']} on {one['share']:g} of {one['route']} for {one['seconds']:g} s more")
+    if not faults:
+        typer.echo(f"{name}: none")
 
 
 def _fail(reason: object) -> None:

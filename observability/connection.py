@@ -11,10 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
+from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MAX_HEAD_BYTES = 512 * 1024
 """More than what one read of a socket brings (256 KiB), since the read in which a head begins is counted whole.
@@ -28,6 +32,23 @@ LINGER_S = 1.0
 """How long what a refused client still sends is thrown away, so that it can read why: closing at once, with bytes
 unread, would reset the connection and take the answer with it.
 """
+
+_CUT = "clearspan.cut"  # an extension of the ASGI scope
+_LINGER_NOT = struct.pack("ii", 1, 0)  # SO_LINGER: what is unsent is lost, and the other side is told so by a reset
+
+
+class Cut(Protocol):
+    """Ends a request's connection, whatever became of the answer."""
+
+    def __call__(self, *, reset: bool) -> None:
+        """Tear it down at once, or close it when what was sent has left."""
+        ...
+
+
+def cut_of(scope: Scope) -> Cut | None:
+    """What ends the connection of a request; None under a server that is not the kit's."""
+    cut: Cut | None = scope.get("extensions", {}).get(_CUT, {}).get("cut")
+    return cut
 
 
 class BoundedConnection(HttpToolsProtocol):
@@ -81,6 +102,8 @@ class BoundedConnection(HttpToolsProtocol):
         self._in_head = False
         self._stop_waiting()
         super().on_headers_complete()
+        if self.cycle is not None and self.cycle.scope is self.scope:  # not so for an upgrade
+            self.scope["extensions"] = {_CUT: {"cut": partial(self._cut, self.cycle)}}
 
     def on_body(self, body: bytes) -> None:
         """Note that the message goes on."""
@@ -101,6 +124,14 @@ class BoundedConnection(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP; `msg` is uvicorn's, which has logged it."""
         self._refuse(400, msg)
+
+    def _cut(self, cycle: RequestResponseCycle, *, reset: bool) -> None:
+        cycle.disconnected = True  # so that uvicorn misses no answer
+        if not reset:
+            self.transport.close()
+            return
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+        self.transport.abort()
 
     def _refuse(self, status: int, detail: str) -> None:
         self._refused = True

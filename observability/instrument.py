@@ -22,6 +22,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp
 
 from observability.deadline import REQUEST_TIMEOUT_S, RequestDeadline
+from observability.faults.endpoint import FaultEndpoint
+from observability.faults.fault import Faults
+from observability.faults.layer import FaultLayer
 from observability.health import Health, HealthEndpoints
 from observability.inbound import InboundContext, InboundTrust, link_caller
 from observability.limits import MAX_BODY_BYTES, MAX_REQUESTS, ConcurrencyLimit, RequestLimits
@@ -44,6 +47,7 @@ def observe(
     health: Health | None = None,
     max_requests: int = MAX_REQUESTS,
     request_timeout_s: float = REQUEST_TIMEOUT_S,
+    faults: bool = False,
 ) -> None:
     """Make a FastAPI application observed. Call it once, after the application is made and before it serves.
 
@@ -60,11 +64,15 @@ def observe(
         max_requests: Requests that are served at once; one more is answered 503. Probes are not counted.
         request_timeout_s: Seconds until a request's answer has to begin; less, if `inbound_context` is `continue` and
             the caller says that it waits less long (`x-envoy-expected-rq-timeout-ms`). Then it is answered 504.
+        faults: Whether faults may be asked for, by whoever reaches `/faults`; only where `inbound_context` is
+            `continue`.
 
     Raises:
-        ValueError: `inbound_context` is none of the three words.
+        ValueError: `inbound_context` is none of the three words, or `faults` are wanted at a public edge.
         RuntimeError: The application has started already, or is instrumented already.
     """
+    if faults and inbound_context != "continue":
+        raise ValueError("faults are for services behind the public edge, whose inbound_context is 'continue'")
     if app.middleware_stack is not None:
         raise RuntimeError("observe() comes before the application's first request or lifespan")
     if getattr(app, "_is_instrumented_by_opentelemetry", False):
@@ -82,7 +90,9 @@ def observe(
         server_request_hook=link_caller,
         exclude_spans=["receive", "send"],
     )
-    _wrap_middleware_stack(app, health, inbound_context, max_requests, request_timeout_s)
+    _wrap_middleware_stack(
+        app, health, inbound_context, max_requests, request_timeout_s, faults=Faults() if faults else None
+    )
     _wrap_lifespan(app, telemetry, health)
 
 
@@ -129,7 +139,13 @@ def instrument_engine(engine: AsyncEngine, telemetry: Telemetry) -> None:
 
 
 def _wrap_middleware_stack(
-    app: FastAPI, health: Health, inbound_context: InboundContext, max_requests: int, request_timeout_s: float
+    app: FastAPI,
+    health: Health,
+    inbound_context: InboundContext,
+    max_requests: int,
+    request_timeout_s: float,
+    *,
+    faults: Faults | None,
 ) -> None:
     """Write the order in which a request meets the kit's parts; the application's own middleware comes after them."""
     build_instrumented = app.build_middleware_stack
@@ -144,10 +160,14 @@ def _wrap_middleware_stack(
         span.app = RequestLimits(span.app)  # around whatever reads the body
         span.app = RequestDeadline(span.app, timeout_s=request_timeout_s, believe_caller=believe_caller)  # all the work
         span.app = ConcurrencyLimit(span.app, max_requests=max_requests)  # before any work
+        if faults is not None:
+            span.app = FaultLayer(span.app, faults)  # around all that could mend what it breaks
         span.app = CancelledRequests(span.app)  # around whatever is cut off
         span.app = RequestLog(span.app)  # around every answer, the limits' and the error handlers' too
         # Outside the server span, from the inside out:
         stack = InboundTrust(stack, inbound_context)  # before the span reads its parent from the headers
+        if faults is not None:
+            stack = FaultEndpoint(stack, faults)  # before the span, which is for requests
         return HealthEndpoints(stack, health)  # outermost: probes are no requests
 
     app.build_middleware_stack = build  # type: ignore[method-assign]  # contrib replaces it in the same way

@@ -122,7 +122,7 @@ async def launch(pyproject: Path, *, base_port: int, data_dir: Path) -> int:
     console = Console(highlight=False, soft_wrap=True)
     launcher = _Launcher(console, width=max(len(service.name) for service in services))
     urls = {service.name: f"http://127.0.0.1:{service.port + offset}" for service in services}
-    environment = _environment(urls, f"http://127.0.0.1:{otlp}", data_dir, pretty=console.is_terminal)
+    environment = development_environment(urls, f"http://127.0.0.1:{otlp}", data_dir, pretty=console.is_terminal)
     # Even if no collector answers any more, each service ends by itself within its share of the time.
     environment.setdefault("CLEARSPAN_CLOSE_TIMEOUT", f"{STOP_TIMEOUT_S / 2 / (len(services) + 1):.2f}")
     stopping = asyncio.Event()
@@ -184,7 +184,7 @@ class _Launcher:
             # Ctrl-C in a terminal reaches the launcher alone, which stops its children in order; and should the
             # launcher be killed, they end with it.
             start_new_session=True,
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            preexec_fn=end_with_parent if sys.platform == "linux" else None,
         )
         child = _Child(name, process, _COLOURS[len(self._children) % len(_COLOURS)], url)
         child.output = asyncio.create_task(self._stream(child), name=f"output of {name}")
@@ -295,7 +295,15 @@ def _check_ports(ports: Sequence[int], base_port: int) -> None:
                 ) from None
 
 
-def _environment(urls: dict[str, str], otlp_url: str, data_dir: Path, *, pretty: bool) -> dict[str, str]:
+def development_environment(urls: dict[str, str], otlp_url: str, data_dir: Path, *, pretty: bool) -> dict[str, str]:
+    """The environment of the services: this process's, with short export intervals where it says nothing of them.
+
+    Args:
+        urls: Where each service answers, by name.
+        otlp_url: Where their telemetry goes.
+        data_dir: Folder of their databases.
+        pretty: Whether their log lines are for people.
+    """
     defaults = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": otlp_url,
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
@@ -342,5 +350,6 @@ async def _answers(url: str) -> bool:
         return False
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """In a new child process on Linux: end it when its parent is gone, however that ended."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

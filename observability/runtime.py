@@ -1,4 +1,4 @@
-"""Metrics of the process itself: CPU, memory, threads, file descriptors, garbage collection, event-loop lag."""
+"""Metrics of the process itself: CPU, memory, threads, file descriptors, garbage collection, event loop."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from opentelemetry.instrumentation.system_metrics import SystemMetricsInstrumentor
-from opentelemetry.metrics import Histogram
+from opentelemetry.metrics import Meter
 
 from observability.providers import Telemetry
-from observability.telemetry import EVENT_LOOP_LAG
+from observability.telemetry import EVENT_LOOP_LAG, EVENT_LOOP_TASKS
 
 _LAG_INTERVAL_S = 0.25
 _LAG_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -33,15 +33,12 @@ _PROCESS_METRICS: dict[str, list[str] | None] = {
 @asynccontextmanager
 async def observe_runtime(telemetry: Telemetry) -> AsyncIterator[None]:
     """Report on the process and the running event loop for as long as the block lasts."""
-    lag = telemetry.meter_provider.get_meter(__name__).create_histogram(
-        *EVENT_LOOP_LAG, explicit_bucket_boundaries_advisory=_LAG_BUCKETS_S
-    )
     # One process, one reporter: the instrumentor is a singleton, and a second service in a test's process adds nothing.
     process = SystemMetricsInstrumentor(config=_PROCESS_METRICS)
     first = not process.is_instrumented_by_opentelemetry
     if first:
         process.instrument(meter_provider=telemetry.meter_provider)
-    task = asyncio.create_task(_measure_lag(lag), name="event-loop-lag")
+    task = asyncio.create_task(_measure(telemetry.meter_provider.get_meter(__name__)), name="event-loop-lag")
     try:
         yield
     finally:
@@ -52,9 +49,12 @@ async def observe_runtime(telemetry: Telemetry) -> AsyncIterator[None]:
             process.uninstrument()
 
 
-async def _measure_lag(lag: Histogram) -> None:
+async def _measure(meter: Meter) -> None:
+    lag = meter.create_histogram(*EVENT_LOOP_LAG, explicit_bucket_boundaries_advisory=_LAG_BUCKETS_S)
+    tasks = meter.create_gauge(*EVENT_LOOP_TASKS)
     loop = asyncio.get_running_loop()
     while True:
         asked = loop.time() + _LAG_INTERVAL_S
         await asyncio.sleep(_LAG_INTERVAL_S)
         lag.record(max(0.0, loop.time() - asked))
+        tasks.set(len(asyncio.all_tasks()))

@@ -19,10 +19,17 @@ SCRUBBED: Final = "clearspan.scrubbed"
 CLIENT_DISCONNECTED: Final = "clearspan.client.disconnected"
 """Attribute of server spans: true when the client hung up before it had the whole response."""
 
+FAULT: Final = "clearspan.fault"
+"""Attribute of server spans: the kind of fault that the request met on demand."""
+
 EVENT_LOOP_LAG: Final = Instrument(
     "clearspan.event_loop.lag",
     "s",
     "How much later than asked the event loop woke a sleeping task.",
+)
+
+EVENT_LOOP_TASKS: Final = Instrument(
+    "clearspan.event_loop.tasks", "{task}", "Tasks of the event loop that have not ended."
 )
 
 PEER: Final = "clearspan.peer"
@@ -35,6 +42,13 @@ RETRY_DELAY: Final = "clearspan.retry.delay_s"
 
 BREAKER_STATE: Final = "clearspan.breaker.state"
 """`closed`, `open` or `half_open`; on a span of an attempt if it is not closed."""
+
+ATTEMPTS: Final = Instrument(
+    "clearspan.client.attempts",
+    "{attempt}",
+    "Attempts that left the process, by dependency and `error.type`. `http.client.request.duration` of contrib has only"
+    " those that were answered.",
+)
 
 RETRIES: Final = Instrument(
     "clearspan.client.retries", "{retry}", "Attempts that followed a failed one, by dependency and reason."

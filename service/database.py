@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 from alembic import command
 from alembic.config import Config
 from opentelemetry.instrumentation.utils import suppress_instrumentation
-from sqlalchemy import Connection, event, make_url, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, event, exc, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 BUSY_TIMEOUT_S = 5.0
@@ -78,7 +77,7 @@ async def insert_or_find(transaction: Callable[[], Awaitable[_Result]]) -> _Resu
     """
     try:
         return await transaction()
-    except IntegrityError:
+    except exc.IntegrityError:
         return await transaction()
 
 
@@ -100,6 +99,14 @@ async def migrate(engine: AsyncEngine, service_name: str, migrations: Path) -> N
                 await connection.run_sync(_upgrade, service_name, migrations)
         finally:
             _alembic.release()
+
+
+def is_busy(error: Exception) -> bool:
+    """Whether what was asked of a database failed because it has too much to do.
+
+    So it is when no connection became free within BUSY_TIMEOUT_S, or SQLite's one writer was not done within it.
+    """
+    return isinstance(error, exc.TimeoutError) or (isinstance(error, exc.OperationalError) and _is_locked(error.orig))
 
 
 async def check(engine: AsyncEngine) -> None:
@@ -129,10 +136,15 @@ async def _switched(driver: Any) -> bool:  # noqa: ANN401 - the driver's own cla
     try:
         await driver.execute("PRAGMA journal_mode=WAL")
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:  # the low byte; the rest says what kind of busy
+        if not _is_locked(error):
             raise
         return False
     return True
+
+
+def _is_locked(error: BaseException | None) -> bool:
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF == sqlite3.SQLITE_BUSY  # the low byte; the rest says what kind of busy
 
 
 def _upgrade(connection: Connection, service_name: str, migrations: Path) -> None:

@@ -15,12 +15,18 @@ ShopError
 
 from __future__ import annotations
 
+import logging
 import math
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 
 from observability.problems import problem
+from service.database import is_busy
+
+logger = logging.getLogger(__name__)
 
 
 class ShopError(Exception):
@@ -107,8 +113,10 @@ PROBLEMS: dict[type[ShopError], tuple[int, str]] = {
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Render the shop's errors as problems."""
+    """Render the shop's errors as problems, and a database that has too much to do as 503."""
     app.add_exception_handler(ShopError, _render)
+    for kind in (OperationalError, NoConnection):
+        app.add_exception_handler(kind, _database_failed)
 
 
 async def _render(_request: Request, error: Exception) -> Response:
@@ -119,3 +127,11 @@ async def _render(_request: Request, error: Exception) -> Response:
     elif isinstance(error, DependencyUnavailable):
         headers = {"retry-after": str(max(1, math.ceil(error.wait_s)))}
     return problem(status, title, str(error), headers=headers)
+
+
+async def _database_failed(_request: Request, error: Exception) -> Response:
+    if not is_busy(error):
+        raise error
+    logger.warning("the database has too much to do: %s", error.args[0])
+    detail = "The database has more to do than it can; ask again."
+    return problem(503, "Service busy", detail, headers={"retry-after": "1"})

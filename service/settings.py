@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AnyHttpUrl, AnyUrl, Field, UrlConstraints, field_validator
+from pydantic import AnyHttpUrl, AnyUrl, Field, UrlConstraints, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
@@ -37,10 +37,20 @@ class ServiceSettings(BaseSettings):
     inbound_context: InboundContext = Field(default="continue", validation_alias="CLEARSPAN_INBOUND_CONTEXT")
     """Whether a caller's trace is continued, linked to, or ignored."""
 
+    faults: bool = Field(default=False, validation_alias="CLEARSPAN_FAULTS")
+    """Whether faults may be asked for at `/faults`; for drills, and never at the public edge."""
+
     @field_validator("redis_url", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return value or None
+
+    @field_validator("faults")
+    @classmethod
+    def _behind_the_edge(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("inbound_context") != "continue":
+            raise ValueError("faults are for the services behind the public edge, and this one stands at it")
+        return value
 
     @field_validator("database_url")
     @classmethod

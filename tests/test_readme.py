@@ -72,10 +72,18 @@ def test_settings() -> None:
     assert named == read
 
 
-def test_tree() -> None:
-    """The trace that the README shows is the one that a test of the shop asserts."""
-    (drawn,) = re.findall(r"```\n(trace 1\n.*?)\n```", README, re.DOTALL)
-    assert drawn in (ROOT / "tests/service/test_shop.py").read_text()
+def test_trees() -> None:
+    """The traces that the README shows are those that tests of the shop assert."""
+    drawn = re.findall(r"```\n(trace 1\n.*?)\n```", README, re.DOTALL)
+    asserted = (ROOT / "tests/service/test_shop.py").read_text()
+    assert [tree in asserted for tree in drawn] == [True, True]
+
+
+def test_pictures() -> None:
+    """Each picture that the README shows is there, and small."""
+    pictures = [ROOT / path for path in re.findall(r"!\[[^]]+\]\(([^)]+)\)", README)]
+    assert len(pictures) == 2
+    assert [path.name for path in pictures if path.stat().st_size > 150_000] == []
 
 
 @pytest.mark.parametrize("router", [orders, inventory, payments], ids=["orders", "inventory", "payments"])

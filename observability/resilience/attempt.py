@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from observability.deadline import TIMEOUT_HEADER
 from observability.resilience.call import NEVER_SENT, call_of
-from observability.resilience.decisions import Refusing, Tell
+from observability.resilience.decisions import Attempted, Refusing, Tell
 from observability.resilience.errors import AttemptTimedOut, DeadlineSpent
 
 
@@ -68,8 +68,19 @@ class AttemptTimeout(httpx.AsyncBaseTransport):
     async def _send(self, request: httpx.Request) -> httpx.Response:
         call = call_of(request.extensions)
         sent_before, call.sent = call.sent, True  # whatever happens now; a cancellation too
+        error_type: str | None = None
         try:
-            return await self._inner.handle_async_request(request)
-        except NEVER_SENT:
-            call.sent = sent_before
+            response = await self._inner.handle_async_request(request)
+        except asyncio.CancelledError:
+            error_type = call.why_cancelled()
             raise
+        except Exception as error:
+            error_type = type(error).__qualname__
+            if isinstance(error, NEVER_SENT):
+                call.sent = sent_before
+            raise
+        else:
+            error_type = str(response.status_code) if response.is_error else None
+            return response
+        finally:
+            self._tell(Attempted(error_type))

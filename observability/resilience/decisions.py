@@ -14,6 +14,18 @@ from observability.resilience.errors import Refused
 
 
 @dataclass(frozen=True, slots=True)
+class Attempted:
+    """An attempt has ended.
+
+    Attributes:
+        error_type: None, or an answer's status from 400, or the name of the error or of the limit that ended it,
+            `hedge_lost`, or `cancelled` if the caller gave up.
+    """
+
+    error_type: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Retrying:
     """A failed attempt is followed by another one.
 
@@ -82,5 +94,5 @@ class BreakerChanged:
     reason: str
 
 
-Decision = Retrying | NotRetrying | Hedging | Hedged | Waited | Refusing | BreakerChanged
+Decision = Attempted | Retrying | NotRetrying | Hedging | Hedged | Waited | Refusing | BreakerChanged
 Tell = Callable[[Decision], None]

@@ -17,6 +17,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 
 from observability.resilience.call import Call
 from observability.resilience.decisions import (
+    Attempted,
     BreakerChanged,
     Decision,
     Hedged,
@@ -27,6 +28,7 @@ from observability.resilience.decisions import (
     Waited,
 )
 from observability.telemetry import (
+    ATTEMPTS,
     BREAKER_CHANGES,
     BREAKER_STATE,
     BULKHEAD_WAIT,
@@ -54,6 +56,7 @@ class ChainTelemetry:
     def __init__(self, peer: str, tracer: Tracer, meter: Meter) -> None:
         self._peer = peer
         self._tracer = tracer
+        self._attempts = meter.create_counter(*ATTEMPTS)
         self._retries = meter.create_counter(*RETRIES)
         self._refusals = meter.create_counter(*REFUSALS)
         self._changes = meter.create_counter(*BREAKER_CHANGES)
@@ -63,6 +66,8 @@ class ChainTelemetry:
     def tell(self, decision: Decision) -> None:
         """Tell one decision; the current span is the caller's."""
         match decision:
+            case Attempted(error_type):
+                self._attempts.add(1, {PEER: self._peer} | ({ERROR_TYPE: error_type} if error_type else {}))
             case Retrying(attempt, reason, delay_s):
                 self._retries.add(1, {PEER: self._peer, RETRY_REASON: reason})
                 trace.get_current_span().add_event(

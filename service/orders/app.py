@@ -22,6 +22,9 @@ from service.orders.store import SqlStore
 from service.orders.telemetry import OrderMetrics
 from service.settings import OrdersSettings
 
+MAX_REQUESTS = 128
+"""Requests at once: more than that would wait longer for the database and for each other than their calls may take."""
+
 
 def create_app(
     settings: OrdersSettings | None = None,
@@ -66,5 +69,5 @@ def create_app(
     app = FastAPI(title="orders", lifespan=lifespan)
     app.include_router(router)
     install_error_handlers(app)
-    observe(app, telemetry, inbound_context=settings.inbound_context, health=health)
+    observe(app, telemetry, inbound_context=settings.inbound_context, health=health, max_requests=MAX_REQUESTS)
     return app

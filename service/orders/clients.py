@@ -11,6 +11,7 @@ from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, ValidationError
 from observability.resilience.attempt import AttemptOptions
 from observability.resilience.call import was_sent
 from observability.resilience.client import Dependency
+from observability.resilience.deadline import DeadlineOptions
 from observability.resilience.errors import AnswerTooLarge, BreakerOpen, BulkheadFull, DeadlineSpent
 from service.errors import (
     Conflict,
@@ -24,15 +25,28 @@ from service.errors import (
 from service.orders.orders import Reserved
 from service.schema import Currency
 
+CALL_S = 3.0
+"""For a call of an order: the customer waits for one that fails, and then for one that undoes what it may have done."""
+
 
 def inventory(url: AnyHttpUrl) -> Dependency:
     """Inventory, as it is called."""
-    return Dependency(name="inventory", base_url=url, business_answers=frozenset({404, 409}))
+    return Dependency(
+        name="inventory",
+        base_url=url,
+        business_answers=frozenset({404, 409}),
+        deadline=DeadlineOptions(total_s=CALL_S),
+    )
 
 
 def payments(url: AnyHttpUrl) -> Dependency:
     """Payments, as it is called."""
-    return Dependency(name="payments", base_url=url, business_answers=frozenset({402, 409}))
+    return Dependency(
+        name="payments",
+        base_url=url,
+        business_answers=frozenset({402, 409}),
+        deadline=DeadlineOptions(total_s=CALL_S),
+    )
 
 
 def external() -> Dependency:

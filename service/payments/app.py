@@ -44,5 +44,5 @@ def create_app(settings: ServiceSettings | None = None, *, telemetry: Telemetry 
     app = FastAPI(title="payments", lifespan=lifespan)
     app.include_router(router)
     install_error_handlers(app)
-    observe(app, telemetry, inbound_context=settings.inbound_context, health=health)
+    observe(app, telemetry, inbound_context=settings.inbound_context, health=health, faults=settings.faults)
     return app

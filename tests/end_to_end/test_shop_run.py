@@ -10,12 +10,14 @@ import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
 from observability import tree
+from observability.jaeger import spans_of
 from observability.launcher import BASE_PORT, PAGE_PORT
 from tests.end_to_end.conftest import ROOT, RunningShop
 
@@ -54,22 +56,7 @@ async def _load(url: str, requests: int, during: Callable[[int], None] = lambda 
 
 def _draw(trace: dict[str, Any], logs: list[dict[str, Any]], folder: str) -> str:
     """A trace of Jaeger's API as a tree."""
-    tags = [{tag["key"]: tag["value"] for tag in span["tags"]} for span in trace["spans"]]
-    spans = [
-        tree.Span(
-            trace_id=int(span["traceID"], 16),
-            span_id=int(span["spanID"], 16),
-            parent_id=next(
-                (int(one["spanID"], 16) for one in span["references"] if one["refType"] == "CHILD_OF"), None
-            ),
-            service=trace["processes"][span["processID"]]["serviceName"],
-            name=span["operationName"].replace(folder, ""),
-            kind=own["span.kind"].upper(),
-            start=span["startTime"],
-            attributes=own,
-        )
-        for span, own in zip(trace["spans"], tags, strict=True)
-    ]
+    spans = [replace(span, name=span.name.replace(folder, "")) for span in spans_of(trace)]
     records = [
         tree.Log(
             trace_id=int(log["traceID"], 16),

@@ -14,7 +14,7 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
-from observability.launcher import LauncherError, Service, _environment, load_factory, read_services
+from observability.launcher import LauncherError, Service, development_environment, load_factory, read_services
 from tests.ports import free_base_port
 
 APP = """
@@ -110,7 +110,7 @@ def test_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Telemetry for the viewer does not go to a proxy, whatever the environment says of others."""
     monkeypatch.setenv("NO_PROXY", "example.org")
     monkeypatch.delenv("no_proxy", raising=False)
-    environment = _environment({}, "http://127.0.0.1:4318", Path("data"), pretty=False)
+    environment = development_environment({}, "http://127.0.0.1:4318", Path("data"), pretty=False)
     assert environment["NO_PROXY"] == "example.org,127.0.0.1,localhost"
     assert environment["no_proxy"] == "127.0.0.1,localhost"
 

@@ -45,6 +45,27 @@ async def test_event_loop_lag(recorder: Recorder, monkeypatch: pytest.MonkeyPatc
     assert len([task for task in asyncio.all_tasks() if task.get_name() == "event-loop-lag"]) == 0
 
 
+def _tasks(recorder: Recorder) -> list[int]:
+    return [point.value for point in recorder.metrics("s").get("clearspan.event_loop.tasks", ())]
+
+
+async def test_event_loop_tasks(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that does not end shows in the number of tasks."""
+    monkeypatch.setattr(runtime, "_LAG_INTERVAL_S", 0.001)
+
+    async def told(expected: int) -> None:
+        async with asyncio.timeout(10):
+            while _tasks(recorder) != [expected]:  # noqa: ASYNC110 - a metric has no event
+                await asyncio.sleep(0.005)
+
+    async with runtime.observe_runtime(recorder.telemetry("s")):
+        before = len(asyncio.all_tasks())
+        await told(before)
+        endless = asyncio.create_task(asyncio.Event().wait())
+        await told(before + 1)
+        endless.cancel()
+
+
 async def test_requests_in_flight(recorder: Recorder) -> None:
     """Requests are counted while they are served, and no longer."""
     app = FastAPI()

@@ -33,7 +33,7 @@ class Shop:
 @pytest.fixture
 async def shop(recorder: Recorder, tmp_path: Path) -> AsyncIterator[Shop]:
     """Orders, inventory and payments, calling each other without a network."""
-    settings = ServiceSettings(data_dir=tmp_path)
+    settings = ServiceSettings(data_dir=tmp_path, faults=True)
     inventory = create_inventory(settings, telemetry=recorder.telemetry("inventory"))
     payments = create_payments(settings, telemetry=recorder.telemetry("payments"))
     orders = create_orders(

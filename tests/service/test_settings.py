@@ -28,6 +28,8 @@ def test_defaults() -> None:
         ("REDIS_URL", "http://canary", "scheme"),
         ("REDIS_URL", "redis:///canary", "host"),
         ("CLEARSPAN_INBOUND_CONTEXT", "canary", "'link', 'continue' or 'ignore'"),
+        ("CLEARSPAN_FAULTS", "canary", "valid boolean"),
+        ("CLEARSPAN_FAULTS", "true", "behind the public edge"),
     ],
 )
 def test_bad_value(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str) -> None:
@@ -73,3 +75,10 @@ def test_frozen() -> None:
     settings = ServiceSettings()
     with pytest.raises(ValidationError):
         settings.data_dir = Path("elsewhere")  # type: ignore[misc]  # the mistake
+
+
+def test_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service behind the public edge takes faults if its environment says so."""
+    assert not ServiceSettings().faults
+    monkeypatch.setenv("CLEARSPAN_FAULTS", "true")
+    assert ServiceSettings().faults

@@ -86,6 +86,38 @@ trace 1
     )
 
 
+async def test_failing_payments(shop: Shop) -> None:
+    """When payments fails, each attempt is a span that says which one it is, and the goods are released."""
+    await shop.payments.put("/faults", json={"kind": "error", "status": 503})
+    response = await shop.orders.post("/orders", json={"sku": "mug", "quantity": 2})
+    assert response.status_code == 502
+    shown = ("http.response.status_code", "http.request.resend_count", "clearspan.fault")
+    assert (
+        shop.recorder.tree(attributes=shown).replace(f"{shop.folder}/", "")
+        == """\
+trace 1
+  orders SERVER POST /orders http.response.status_code=502 ERROR
+    · ERROR payment unknown
+    orders CLIENT PUT http.response.status_code=200
+      inventory SERVER PUT /reservations/{order_id} http.response.status_code=200
+        inventory CLIENT SELECT inventory.db
+        inventory CLIENT SELECT inventory.db
+        inventory CLIENT UPDATE inventory.db
+        inventory CLIENT INSERT inventory.db
+    orders CLIENT PUT http.response.status_code=503 ERROR
+      payments SERVER PUT /payments/{order_id} http.response.status_code=503 clearspan.fault=error ERROR
+    orders CLIENT PUT http.response.status_code=503 http.request.resend_count=1 ERROR
+      payments SERVER PUT /payments/{order_id} http.response.status_code=503 clearspan.fault=error ERROR
+    orders CLIENT PUT http.response.status_code=503 http.request.resend_count=2 ERROR
+      payments SERVER PUT /payments/{order_id} http.response.status_code=503 clearspan.fault=error ERROR
+    orders CLIENT DELETE http.response.status_code=204
+      inventory SERVER DELETE /reservations/{order_id} http.response.status_code=204
+        inventory CLIENT SELECT inventory.db
+        inventory CLIENT DELETE inventory.db
+        inventory CLIENT UPDATE inventory.db"""
+    )
+
+
 async def test_metrics(shop: Shop) -> None:
     """Orders are counted by what became of them, and their amounts by what was placed."""
     await shop.orders.post("/orders", json={"sku": "mug", "quantity": 2})

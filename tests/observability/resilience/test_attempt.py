@@ -11,7 +11,7 @@ import pytest
 from observability.deadline import TIMEOUT_HEADER
 from observability.resilience.attempt import AttemptOptions, AttemptTimeout
 from observability.resilience.call import call_of, was_sent
-from observability.resilience.decisions import Decision, Refusing
+from observability.resilience.decisions import Attempted, Decision, Refusing
 from observability.resilience.errors import AttemptTimedOut, DeadlineSpent
 from tests.observability.resilience.conftest import Answer, Dependency
 
@@ -91,3 +91,32 @@ async def test_sent_before(decisions: list[Decision]) -> None:
     with pytest.raises(httpx.ConnectError):
         await step.handle_async_request(request)
     assert call_of(request.extensions).sent
+
+
+@pytest.mark.parametrize(
+    ("answer", "error_type"),
+    [
+        (200, None),
+        (503, "503"),
+        (404, "404"),
+        (httpx.ConnectError("refused"), "ConnectError"),
+        (_hang, "AttemptTimedOut"),
+    ],
+)
+async def test_is_told(answer: Answer, error_type: str | None, decisions: list[Decision]) -> None:
+    """How each attempt ended is told once, also of one that got no answer."""
+    step = AttemptTimeout(Dependency(answer), AttemptOptions(), decisions.append)
+    with suppress(httpx.TransportError):
+        await step.handle_async_request(_request())
+    assert decisions == [Attempted(error_type)]
+
+
+async def test_cancelled_is_told(decisions: list[Decision]) -> None:
+    """An attempt whose caller gave up is told as that."""
+    step = AttemptTimeout(Dependency(_hang), AttemptOptions(), decisions.append)
+    task = asyncio.create_task(step.handle_async_request(_request()))
+    await asyncio.sleep(0.1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert decisions == [Attempted("cancelled")]

@@ -104,6 +104,12 @@ trace 1
             },
         ),
     ]
+    attempts = recorder.metrics("orders")["clearspan.client.attempts"]
+    assert {point.attributes.get("error.type"): point.value for point in attempts} == {
+        "503": 1,
+        "ReadError": 1,
+        None: 1,
+    }
     retries = recorder.metrics("orders")["clearspan.client.retries"]
     assert {point.attributes["clearspan.retry.reason"]: point.value for point in retries} == {"503": 1, "ReadError": 1}
 

@@ -25,7 +25,8 @@ from service.errors import (
 )
 from service.orders import clients
 from service.orders.clients import HttpExternal, HttpInventory, HttpPayments
-from service.orders.orders import Reserved
+from service.orders.orders import OrderRequest, Orders, Reserved
+from tests.service.fakes import FakePayments, FakeStore
 from tests.virtual_time import VirtualTimeLoop
 
 pytestmark = pytest.mark.anyio
@@ -176,3 +177,18 @@ async def test_left_alone(recorder: Recorder) -> None:
             await HttpInventory(client).reserve("1", "mug", 1)
     assert not caught.value.sent
     assert 0 < caught.value.wait_s <= 5
+
+
+async def test_hanging_inventory(recorder: Recorder) -> None:
+    """A customer whose goods cannot be set aside waits for that and for giving them back, and no longer."""
+
+    async def hang(_request: httpx.Request) -> httpx.Response:
+        return await asyncio.Event().wait() and httpx.Response(200)
+
+    loop = asyncio.get_running_loop()
+    async with create_client(INVENTORY, recorder.telemetry("orders"), httpx.MockTransport(hang)) as client:
+        orders = Orders(FakeStore(), HttpInventory(client), FakePayments())
+        began = loop.time()
+        with pytest.raises(DependencySlow):
+            await orders.place(OrderRequest("mug", 1, "4242424242424242"))
+    assert loop.time() - began == pytest.approx(2 * clients.CALL_S)

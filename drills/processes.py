@@ -1,0 +1,146 @@
+"""The shop and the viewer as processes of their own, each of which can be killed and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from drills.metrics import EXPORT_INTERVAL_S, Metrics
+from observability.faults.remote import RemoteFaults
+from observability.launcher import development_environment, end_with_parent, read_services
+
+ROOT = Path(__file__).parents[1]
+START_TIMEOUT_S, STOP_TIMEOUT_S = 40.0, 15.0
+
+_TAKE_FAULTS = ("inventory", "payments")
+
+
+@dataclass
+class Member:
+    """One process: how it is started, and where it says that it is ready."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    url: str
+    probe: str
+    log: Path
+    process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start it; `ready` waits for it."""
+        with self.log.open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                *self.command,
+                cwd=ROOT,
+                env=self.environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the drill, which stops it in order
+                preexec_fn=end_with_parent if sys.platform == "linux" else None,
+            )
+
+    async def ready(self) -> None:
+        """Wait until it is.
+
+        Raises:
+            TimeoutError: It is not within START_TIMEOUT_S.
+            RuntimeError: It ended in its place.
+        """
+        async with asyncio.timeout(START_TIMEOUT_S), httpx.AsyncClient(trust_env=False) as client:
+            while True:
+                with suppress(httpx.TransportError):
+                    if (await client.get(f"{self.url}{self.probe}")).is_success:
+                        return
+                if self.process is not None and self.process.returncode is not None:
+                    raise RuntimeError(f"{self.name} did not start; {self.log} says why")
+                await asyncio.sleep(0.05)
+
+    async def kill(self) -> None:
+        """End it without a warning."""
+        assert self.process is not None  # noqa: S101 - it was started
+        with suppress(ProcessLookupError):
+            self.process.kill()
+        await self.process.wait()
+
+    async def stop(self) -> None:
+        """End it in order, or kill it if that takes too long."""
+        if self.process is None or self.process.returncode is not None:
+            return
+        self.process.terminate()
+        try:
+            await asyncio.wait_for(self.process.wait(), STOP_TIMEOUT_S)
+        except TimeoutError:
+            await self.kill()
+
+    def look(self) -> psutil.Process:
+        """The process, for its memory and sockets."""
+        assert self.process is not None  # noqa: S101 - it was started
+        return psutil.Process(self.process.pid)
+
+
+@dataclass
+class Shop:
+    """The running shop: its processes by name, and what they count."""
+
+    members: dict[str, Member]
+    metrics: Metrics
+
+    def url(self, name: str) -> str:
+        """Where a service or the viewer answers."""
+        return self.members[name].url
+
+    def faults(self, name: str) -> RemoteFaults:
+        """The faults of a service."""
+        return RemoteFaults(name, self.url(name))
+
+
+@asynccontextmanager
+async def running_shop(folder: Path) -> AsyncIterator[Shop]:
+    """Start the viewer and every service of pyproject.toml, on free ports and with data in `folder`."""
+    names = [service.name for service in read_services(ROOT / "pyproject.toml")]
+    *ports, page, otlp = _free_ports(len(names) + 2)
+    urls = {name: f"http://127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)}
+    metrics = Metrics()
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(metrics.receiving())
+        environment = development_environment(urls, f"http://127.0.0.1:{otlp}", folder, pretty=False) | {
+            "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": metrics.url,
+            "OTEL_EXPORTER_OTLP_METRICS_COMPRESSION": "none",
+            "OTEL_METRIC_EXPORT_INTERVAL": f"{EXPORT_INTERVAL_S * 1000:.0f}",
+        }
+        clearspan = [sys.executable, "-m", "observability.cli"]
+        viewer = [*clearspan, "viewer", "--port", str(page), "--otlp-port", str(otlp), "--data-dir", str(folder)]
+        members = {
+            "viewer": Member("viewer", viewer, environment, f"http://127.0.0.1:{page}", "/livez", folder / "viewer.log")
+        }
+        for name, port in zip(names, ports, strict=True):
+            members[name] = Member(
+                name,
+                [*clearspan, "serve", name, "--port", str(port)],
+                environment | {"OTEL_SERVICE_NAME": name, "CLEARSPAN_FAULTS": str(name in _TAKE_FAULTS).lower()},
+                urls[name],
+                "/readyz",
+                folder / f"{name}.log",
+            )
+        for member in members.values():
+            stack.push_async_callback(member.stop)  # the viewer last, so that it gets what the others flush
+            await member.start()
+        for member in members.values():
+            await member.ready()
+        yield Shop(members, metrics)
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [one.getsockname()[1] for one in sockets]
