@@ -69,6 +69,14 @@ BREAKER_CHANGES: Final = Instrument(
     "clearspan.breaker.changes", "{change}", "Changes of a breaker's state, by dependency and new state."
 )
 
+BREAKER_STATES: Final = Instrument(
+    "clearspan.breaker.states",
+    "{breaker}",
+    "By dependency, 1 for the state that its breaker is in and 0 for others.",
+)
+
+BULKHEAD_CALLS: Final = Instrument("clearspan.bulkhead.calls", "{call}", "Calls to a dependency that are under way.")
+
 BULKHEAD_WAIT: Final = Instrument(
     "clearspan.bulkhead.wait", "s", "How long calls waited for a place, of those that had to wait."
 )

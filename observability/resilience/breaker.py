@@ -14,6 +14,9 @@ from observability.resilience.call import call_of
 from observability.resilience.decisions import BreakerChanged, Refusing, Tell
 from observability.resilience.errors import BreakerOpen, Refused
 
+ELSEWHERE = "it opened on another replica"
+"""The reason of a change that was not learned here; see `observability.resilience.shared`."""
+
 _SLICES = 10
 
 
@@ -117,6 +120,11 @@ class Breaker:
         often = attempts >= self._options.min_attempts and failures >= attempts * self._options.failure_ratio
         if failed and often:
             self._open(now, f"{failures} of {attempts} attempts failed")
+
+    def open_for(self, seconds: float, now: float, reason: str) -> None:
+        """Open for so long, if it is closed, for what was learned elsewhere."""
+        if self._state is State.CLOSED:
+            self._open(now - self._options.open_s + seconds, reason)
 
     def retry_after(self, now: float) -> float:
         """Seconds until the next probe may be made."""

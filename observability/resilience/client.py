@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import partial
+from typing import TYPE_CHECKING
 
 import httpx
 from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport, RequestInfo, ResponseInfo
@@ -12,16 +13,20 @@ from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field
 
 from observability.providers import Telemetry
 from observability.resilience.attempt import AttemptOptions, AttemptTimeout
-from observability.resilience.breaker import BreakerOptions, CircuitBreaker
+from observability.resilience.breaker import ELSEWHERE, BreakerOptions, CircuitBreaker, State
 from observability.resilience.budget import RetryBudget
 from observability.resilience.bulkhead import Bulkhead, BulkheadOptions
 from observability.resilience.call import call_of
 from observability.resilience.deadline import Deadline, DeadlineOptions
+from observability.resilience.decisions import BreakerChanged, Decision, Tell
 from observability.resilience.exchange import WholeExchange
 from observability.resilience.hedge import Hedge, HedgeOptions
 from observability.resilience.retry import Retry, RetryOptions
 from observability.resilience.telemetry import ChainTelemetry, describe_attempt
 from observability.resilience.transport import AiohttpTransport
+
+if TYPE_CHECKING:
+    from observability.resilience.shared import SharedBreakers  # which imports redis-py: only who shares pays
 
 
 class Dependency(BaseModel):
@@ -50,7 +55,10 @@ class Dependency(BaseModel):
 
 
 def create_client(
-    dependency: Dependency, telemetry: Telemetry, transport: httpx.AsyncBaseTransport | None = None
+    dependency: Dependency,
+    telemetry: Telemetry,
+    transport: httpx.AsyncBaseTransport | None = None,
+    shared: SharedBreakers | None = None,
 ) -> httpx.AsyncClient:
     """Make the client of a dependency, one for the life of the application; close it at its end.
 
@@ -60,10 +68,11 @@ def create_client(
         dependency: What is set of it.
         telemetry: Tells every attempt, wait and refusal.
         transport: The connection's; by default a pool of connections to the network.
+        shared: Opens the dependency's breaker together with those of the other replicas.
     """
     return httpx.AsyncClient(
         base_url=str(dependency.base_url or ""),
-        transport=create_chain(dependency, telemetry, transport or _connections(dependency)),
+        transport=create_chain(dependency, telemetry, transport or _connections(dependency), shared),
         timeout=httpx.Timeout(dependency.attempt.timeout_s, connect=0.5, pool=1.0),
         headers={"accept-encoding": "gzip, deflate"},  # what is read whole within a bound, whatever else is installed
         follow_redirects=False,
@@ -72,7 +81,10 @@ def create_client(
 
 
 def create_chain(
-    dependency: Dependency, telemetry: Telemetry, transport: httpx.AsyncBaseTransport
+    dependency: Dependency,
+    telemetry: Telemetry,
+    transport: httpx.AsyncBaseTransport,
+    shared: SharedBreakers | None = None,
 ) -> httpx.AsyncBaseTransport:
     """Put the steps around a connection's transport, from the inside out."""
     scope = "observability.resilience"
@@ -92,7 +104,9 @@ def create_chain(
     # Around each attempt, so that one that hangs leaves time for another.
     step = AttemptTimeout(step, dependency.attempt, told.tell)
     # Sees each attempt with its end by time, and stops the retries that would still come.
-    step = CircuitBreaker(step, dependency.breaker, told.tell)
+    step = breaker = CircuitBreaker(step, dependency.breaker, partial(_tell_breaker, dependency, told.tell, shared))
+    if shared is not None:
+        shared.join(dependency.name, breaker.breaker)
     # Outside the breaker, which has to let a second attempt through like any other.
     budget = RetryBudget(dependency.retry.budget_ratio, dependency.retry.budget_floor)
     step = Hedge(step, dependency.hedge, budget, told.tell)
@@ -101,13 +115,26 @@ def create_chain(
     # Around all attempts and the waits between them.
     step = Deadline(step, dependency.deadline, told.tell)
     # Outermost: a call holds its place as long as it lasts, its waits included.
-    return Bulkhead(step, dependency.bulkhead, told.tell)
+    bulkhead = Bulkhead(step, dependency.bulkhead, told.tell)
+    told.observe_calls(lambda: bulkhead.under_way)
+    return bulkhead
 
 
 def _connections(dependency: Dependency) -> httpx.AsyncBaseTransport:
     # As many connections as calls: then no call waits for one. With hedging a call may have two.
     calls = dependency.bulkhead.max_calls
     return AiohttpTransport(max_connections=2 * calls if dependency.hedge.enabled else calls)
+
+
+def _tell_breaker(dependency: Dependency, tell: Tell, shared: SharedBreakers | None, decision: Decision) -> None:
+    tell(decision)
+    if (
+        shared is not None
+        and isinstance(decision, BreakerChanged)
+        and decision.after == State.OPEN.value
+        and decision.reason != ELSEWHERE  # else two replicas would keep each other's open for good
+    ):
+        shared.opened(dependency.name, dependency.breaker.open_s)
 
 
 async def _describe(peer: str, span: Span, request: RequestInfo) -> None:

@@ -6,10 +6,11 @@ Events on the caller's span, spans of what was refused, metrics, and a log line 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import httpx
 from opentelemetry import trace
-from opentelemetry.metrics import Meter
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.http_attributes import HTTP_REQUEST_METHOD, HTTP_REQUEST_RESEND_COUNT
 from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
@@ -31,6 +32,8 @@ from observability.telemetry import (
     ATTEMPTS,
     BREAKER_CHANGES,
     BREAKER_STATE,
+    BREAKER_STATES,
+    BULKHEAD_CALLS,
     BULKHEAD_WAIT,
     HEDGE_WON,
     HEDGES,
@@ -62,6 +65,18 @@ class ChainTelemetry:
         self._changes = meter.create_counter(*BREAKER_CHANGES)
         self._hedges = meter.create_counter(*HEDGES)
         self._wait = meter.create_histogram(*BULKHEAD_WAIT)
+        self._states = meter.create_up_down_counter(*BREAKER_STATES)
+        self._states.add(1, {PEER: peer, BREAKER_STATE: "closed"})
+        self._meter = meter
+
+    def observe_calls(self, under_way: Callable[[], int]) -> None:
+        """Report how many calls are under way, whenever metrics are collected."""
+
+        def observe(_options: CallbackOptions) -> list[Observation]:
+            return [Observation(under_way(), {PEER: self._peer})]
+
+        name, unit, description = BULKHEAD_CALLS
+        self._meter.create_observable_up_down_counter(name, [observe], unit, description)
 
     def tell(self, decision: Decision) -> None:
         """Tell one decision; the current span is the caller's."""
@@ -99,6 +114,8 @@ class ChainTelemetry:
                 self._refused(request, type(error).__qualname__, str(error))
             case BreakerChanged(before, after, reason):
                 self._changes.add(1, {PEER: self._peer, BREAKER_STATE: after})
+                self._states.add(-1, {PEER: self._peer, BREAKER_STATE: before})
+                self._states.add(1, {PEER: self._peer, BREAKER_STATE: after})
                 trace.get_current_span().add_event(
                     "clearspan.breaker", {PEER: self._peer, BREAKER_STATE: after, "clearspan.breaker.reason": reason}
                 )

@@ -53,8 +53,15 @@ def create_app(
         async with AsyncExitStack() as stack:
             stack.push_async_callback(engine.dispose)  # last to go: requests in flight still write
             await migrate(engine, "orders", Path(__file__).with_name("migrations"))
+            shared = None
+            if settings.redis_url is not None:
+                from observability.resilience.shared import SharedBreakers  # noqa: PLC0415 - redis-py is slow to import
+
+                shared = await stack.enter_async_context(SharedBreakers(str(settings.redis_url)))
             inventory, payments, external = [
-                await stack.enter_async_context(create_client(dependency, telemetry, transports.get(dependency.name)))
+                await stack.enter_async_context(
+                    create_client(dependency, telemetry, transports.get(dependency.name), shared)
+                )
                 for dependency in (
                     clients.inventory(settings.inventory_url),
                     clients.payments(settings.payments_url),
