@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from drills.drill import LONG, SHORT, drill
+from drills.processes import redis_server
 from drills.report import table
 from drills.scenarios import SCENARIOS
 
@@ -28,6 +29,12 @@ def main() -> int:
     chosen = parser.parse_args()
     scenarios = [one for one in SCENARIOS if not chosen.names or any(name in one.name for name in chosen.names)]
     console = Console(highlight=False, soft_wrap=True, width=_WIDTH)
+    if redis_server() is None and (without := [one for one in scenarios if one.reads]):
+        console.print(f"redis-server is not installed; left out: {', '.join(one.name for one in without)}")
+        scenarios = [one for one in scenarios if one not in without]
+    if not scenarios:
+        console.print("no scenario to run")
+        return 1
     folder = Path(tempfile.mkdtemp(prefix="clearspan-drill-"))
     outcomes = asyncio.run(drill(scenarios, SHORT if chosen.short else LONG, folder, console.print))
     console.print(table(outcomes))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from drills.load import Answer, Load
+from drills.load import Answer, Load, Request
 from drills.outcome import MAX_MORE_TASKS, RECOVERY_S, Calls, Outcome, Resources
 from drills.processes import Shop, running_shop
 from drills.scenarios import Scenario
@@ -36,7 +36,7 @@ _SHOWN = ("http.response.status_code", "http.request.resend_count", "error.type"
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """How much of a drill there is: orders a second, and seconds that a fault lasts."""
+    """How much of a drill there is: requests a second, and seconds that a fault lasts."""
 
     rate: float
     seconds: float
@@ -67,7 +67,7 @@ async def drill(
 
 
 async def _warm_up(shop: Shop, length: Length) -> None:
-    async with Load(f"{shop.url('orders')}/orders", length.rate).running():
+    async with Load([Request.order(shop.url("orders"))], length.rate).running():
         await asyncio.sleep(1.0)
 
 
@@ -75,7 +75,10 @@ async def _run(shop: Shop, scenario: Scenario, length: Length) -> Outcome:
     await shop.metrics.fresh("orders")
     counted, before = _calls(shop, scenario.peer), _resources(shop)
     began_us = time.time_ns() // 1000
-    load = Load(f"{shop.url('orders')}/orders", length.rate)
+    requests = [Request.order(shop.url("orders"))]
+    if scenario.reads:  # of goods that each order changes, and of goods that stay in the cache
+        requests += [Request.stock(shop.url("inventory"), sku) for sku in ("mug", "teapot")]
+    load = Load(requests, length.rate)
     async with load.running():
         async with scenario.breaking(shop, load):
             await asyncio.sleep(length.seconds)

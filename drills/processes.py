@@ -1,8 +1,10 @@
-"""The shop and the viewer as processes of their own, each of which can be killed and started again."""
+"""The shop, the viewer and Redis as processes of their own, each of which can be killed and started again."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -12,6 +14,8 @@ from pathlib import Path
 
 import httpx
 import psutil
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from drills.metrics import EXPORT_INTERVAL_S, Metrics
 from observability.faults.remote import RemoteFaults
@@ -58,12 +62,15 @@ class Member:
         """
         async with asyncio.timeout(START_TIMEOUT_S), httpx.AsyncClient(trust_env=False) as client:
             while True:
-                with suppress(httpx.TransportError):
-                    if (await client.get(f"{self.url}{self.probe}")).is_success:
+                with suppress(httpx.TransportError, RedisError):
+                    if await self._answers(client):
                         return
                 if self.process is not None and self.process.returncode is not None:
                     raise RuntimeError(f"{self.name} did not start; {self.log} says why")
                 await asyncio.sleep(0.05)
+
+    async def _answers(self, client: httpx.AsyncClient) -> bool:
+        return (await client.get(f"{self.url}{self.probe}")).is_success
 
     async def kill(self) -> None:
         """End it without a warning."""
@@ -88,6 +95,14 @@ class Member:
         return psutil.Process(self.process.pid)
 
 
+class _Redis(Member):
+    """Redis, which does not speak HTTP and has no probe."""
+
+    async def _answers(self, _client: httpx.AsyncClient) -> bool:
+        async with Redis.from_url(self.url) as redis:
+            return bool(await redis.ping())
+
+
 @dataclass
 class Shop:
     """The running shop: its processes by name, and what they count."""
@@ -106,9 +121,12 @@ class Shop:
 
 @asynccontextmanager
 async def running_shop(folder: Path) -> AsyncIterator[Shop]:
-    """Start the viewer and every service of pyproject.toml, on free ports and with data in `folder`."""
+    """Start the viewer, Redis if it is installed, and every service of pyproject.toml.
+
+    They listen on free ports and have their data in `folder`.
+    """
     names = [service.name for service in read_services(ROOT / "pyproject.toml")]
-    *ports, page, otlp = _free_ports(len(names) + 2)
+    *ports, page, otlp, redis = _free_ports(len(names) + 3)
     urls = {name: f"http://127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)}
     metrics = Metrics()
     async with AsyncExitStack() as stack:
@@ -123,6 +141,9 @@ async def running_shop(folder: Path) -> AsyncIterator[Shop]:
         members = {
             "viewer": Member("viewer", viewer, environment, f"http://127.0.0.1:{page}", "/livez", folder / "viewer.log")
         }
+        if program := redis_server():
+            members["redis"] = _redis(program, redis, folder / "redis")
+            environment["REDIS_URL"] = members["redis"].url
         for name, port in zip(names, ports, strict=True):
             members[name] = Member(
                 name,
@@ -138,6 +159,19 @@ async def running_shop(folder: Path) -> AsyncIterator[Shop]:
         for member in members.values():
             await member.ready()
         yield Shop(members, metrics)
+
+
+def redis_server() -> str | None:
+    """The program of a Redis or Valkey server, if one is installed."""
+    return shutil.which("redis-server") or shutil.which("valkey-server")
+
+
+def _redis(program: str, port: int, folder: Path) -> Member:
+    """A Redis that keeps nothing on disk: killed, it comes back empty."""
+    folder.mkdir()
+    options = {"--bind": "127.0.0.1", "--port": str(port), "--dir": str(folder), "--save": "", "--appendonly": "no"}
+    command = [program, *(word for option in options.items() for word in option)]
+    return _Redis("redis", command, dict(os.environ), f"redis://127.0.0.1:{port}/0", "", folder / "redis.log")
 
 
 def _free_ports(count: int) -> list[int]:

@@ -8,12 +8,17 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from redis.asyncio import Redis
+
 from drills.load import Load
+from drills.outcome import RECOVERY_S
 from drills.processes import Shop
 
 Breaking = Callable[[Shop, Load], AbstractAsyncContextManager[None]]
 
 _LONGER_THAN_A_DRILL_S = 300
+_FILLED_S = 1.0
+"""After so long there is something in the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +30,14 @@ class Scenario:
         peer: The service on the failing side, whose load is watched.
         breaking: Breaks it and mends it.
         harmless: Whether no customer may notice.
+        reads: Whether customers read the stock too, through the cache in Redis; `redis_server` has to be there.
     """
 
     name: str
     peer: str
     breaking: Breaking
     harmless: bool = False
+    reads: bool = False
 
 
 @asynccontextmanager
@@ -61,6 +68,17 @@ def _killed(name: str) -> Breaking:
 
 
 @asynccontextmanager
+async def _redis_killed(shop: Shop, load: Load) -> AsyncIterator[None]:
+    await asyncio.sleep(_FILLED_S)
+    async with _killed("redis")(shop, load):
+        yield
+    # Until something is in it again: inventory leaves it alone for a while, and nobody may notice its return either.
+    async with asyncio.timeout(RECOVERY_S), Redis.from_url(shop.url("redis")) as redis:
+        while not await redis.dbsize():  # noqa: ASYNC110 - an empty Redis tells nobody when that ends
+            await asyncio.sleep(0.1)
+
+
+@asynccontextmanager
 async def _tenfold(_shop: Shop, load: Load) -> AsyncIterator[None]:
     load.rate *= 10
     yield
@@ -74,7 +92,7 @@ SCENARIOS = [
     Scenario("inventory slow (1 s)", "inventory", _fault("inventory", "latency", delay_s=1.0), harmless=True),
     Scenario("inventory hanging", "inventory", _fault("inventory", "hang")),
     Scenario("inventory killed", "inventory", _killed("inventory")),
-    # A scenario of Redis belongs here: _killed("redis"), once it is a member of `drills.processes`.
+    Scenario("Redis killed", "inventory", _redis_killed, harmless=True, reads=True),
     Scenario("viewer killed", "payments", _killed("viewer"), harmless=True),
     Scenario("traffic x10", "payments", _tenfold),
 ]
