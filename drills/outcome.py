@@ -18,8 +18,8 @@ DEADLINE_S = 2 * clients.CALL_S
 RECOVERY_S = 10.0
 MAX_MORE_MEMORY_BYTES = 64 * 1024 * 1024
 MAX_MORE_TASKS = 10
-MAX_MORE_SOCKETS = 2 * BulkheadOptions().max_calls + 10
-"""The pools of connections between the services may have filled meanwhile; and a few of the telemetry's."""
+MAX_MORE_SOCKETS = 2 * BulkheadOptions().max_calls + 40
+"""The pools of connections between the services may have filled meanwhile, and some clients have kept theirs open."""
 SLACK = 1.1
 """Of the time, for what is not a wait: a busy machine computes too."""
 
