@@ -14,13 +14,10 @@ from observability import Health, Telemetry, instrument_engine, observe
 from observability.cache import Cache, open_store
 from service.database import check, create_engine, migrate
 from service.errors import install_error_handlers
-from service.inventory.inventory import Inventory, StockItem
+from service.inventory.inventory import STOCK_TTL_S, Inventory, StockItem
 from service.inventory.routes import router
 from service.inventory.store import SqlStock
 from service.settings import ServiceSettings
-
-STOCK_TTL_S = 5.0
-"""How old what is told of one kind of goods may be, in seconds; a reservation makes it new at once."""
 
 STOCK_MAX_STALE_S = 300.0
 """How much older it may be while the database does not answer, in seconds."""

@@ -8,6 +8,9 @@ from typing import Protocol
 from observability.cache import Cache, Cached
 from service.errors import NotFound
 
+STOCK_TTL_S = 5.0
+"""How old what is told of one kind of goods may be, in seconds; a reservation makes it new at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class StockItem:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from observability.problems import problem_responses
-from service.inventory.inventory import Inventory, Reservation, StockItem
+from service.inventory.inventory import STOCK_TTL_S, Inventory, Reservation, StockItem
 from service.schema import OrderIdInPath, Sku, SkuInPath, Whole
 
 router = APIRouter()
@@ -48,13 +49,24 @@ _AGE = {
     "schema": {"type": "integer", "minimum": 0},
 }
 
+_CACHE_STATUS = {
+    "description": "Only where it is older than it should be, since the shelf cannot be asked now: a negative `ttl`"
+    " (RFC 9211).",
+    "schema": {"type": "string"},
+}
 
-@router.get("/stock/{sku}", responses={200: {"headers": {"Age": _AGE}}, **problem_responses(404, 422)})
+
+@router.get(
+    "/stock/{sku}",
+    responses={200: {"headers": {"Age": _AGE, "Cache-Status": _CACHE_STATUS}}, **problem_responses(404, 422)},
+)
 async def stock_item(sku: SkuInPath, inventory: InventoryOfApp, response: Response) -> StockItem:
     """Tell how many of one kind are left, or were a few seconds ago."""
     item = await inventory.item(sku)
     if item.age_s > 0:
         response.headers["age"] = str(int(item.age_s))
+    if item.stale:
+        response.headers["cache-status"] = f"inventory; hit; ttl={math.floor(STOCK_TTL_S - item.age_s)}"
     return item.value
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from observability.cache import Cached
+from service.inventory.inventory import Inventory, StockItem
 from tests.service.conftest import Shop
 
 pytestmark = pytest.mark.anyio
@@ -17,6 +19,21 @@ async def test_stock(shop: Shop) -> None:
     assert [item["sku"] for item in items] == ["kettle", "mug", "teapot"]
     assert (await shop.inventory.get("/stock/mug")).json() == items[1]
     assert (await shop.inventory.get("/stock/none")).status_code == 404
+
+
+async def test_stale_stock(shop: Shop) -> None:
+    """What is older than it should be is told with its age, and says that it is stale; what is fresh does not."""
+
+    class OldInventory(Inventory):
+        async def item(self, sku: str) -> Cached[StockItem]:
+            return Cached(StockItem(sku, "Mug", 1250, "EUR", 7), 12.5, stale=True)
+
+    assert "cache-status" not in (await shop.inventory.get("/stock/mug")).headers
+    old = OldInventory.__new__(OldInventory)
+    shop.apps["inventory"].state.inventory = old
+    response = await shop.inventory.get("/stock/mug")
+    assert response.json()["available"] == 7
+    assert (response.headers["age"], response.headers["cache-status"]) == ("12", "inventory; hit; ttl=-8")
 
 
 async def test_reservation(shop: Shop) -> None:
