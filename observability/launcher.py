@@ -311,8 +311,8 @@ def development_environment(urls: dict[str, str], otlp_url: str, data_dir: Path,
         "OTEL_BSP_SCHEDULE_DELAY": "200",
         "OTEL_BLRP_SCHEDULE_DELAY": "200",
         "OTEL_METRIC_EXPORT_INTERVAL": "5000",
-        "OTEL_BSP_MAX_QUEUE_SIZE": "16384",
-        "OTEL_BLRP_MAX_QUEUE_SIZE": "16384",
+        "OTEL_BSP_MAX_QUEUE_SIZE": "4096",
+        "OTEL_BLRP_MAX_QUEUE_SIZE": "4096",
         "CLEARSPAN_LOG_FORMAT": "pretty" if pretty else "json",
     }
     fixed = {f"{name.upper().replace('-', '_')}_URL": url for name, url in urls.items()}
