@@ -23,8 +23,8 @@ from fastapi.responses import Response
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
+from observability.database import is_busy
 from observability.problems import problem
-from service.database import is_busy
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from observability import Health, Telemetry, instrument_engine, observe
 from observability.cache import Cache, open_store
-from service.database import check, create_engine, migrate
+from observability.database import check, create_engine, migrate
 from service.errors import install_error_handlers
 from service.inventory.inventory import STOCK_TTL_S, Inventory, StockItem
 from service.inventory.routes import router

@@ -7,7 +7,7 @@ from functools import partial
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from service.database import for_reading, insert_or_find
+from observability.database import for_reading, insert_or_find
 from service.errors import Conflict, NotFound, OutOfStock
 from service.inventory.inventory import Reservation, StockItem
 

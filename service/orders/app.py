@@ -11,8 +11,8 @@ import httpx
 from fastapi import FastAPI
 
 from observability import Health, Telemetry, instrument_engine, observe
+from observability.database import check, create_engine, migrate
 from observability.resilience.client import create_client
-from service.database import check, create_engine, migrate
 from service.errors import install_error_handlers
 from service.orders import clients
 from service.orders.clients import HttpExternal, HttpInventory, HttpPayments

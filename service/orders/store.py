@@ -8,7 +8,7 @@ from functools import partial
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.database import for_reading, insert_or_find
+from observability.database import for_reading, insert_or_find
 from service.errors import PROBLEMS, InProgress, KeyReused, NotFound, ShopError
 from service.orders.orders import Order
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from observability import Health, Telemetry, instrument_engine, observe
-from service.database import check, create_engine, migrate
+from observability.database import check, create_engine, migrate
 from service.errors import install_error_handlers
 from service.payments.payments import Payments
 from service.payments.routes import router

@@ -12,9 +12,8 @@ from fastapi import FastAPI
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from observability import observe
+from observability import database, observe
 from observability.testing import Recorder, client_for
-from service import database
 from service.errors import install_error_handlers
 
 pytestmark = pytest.mark.anyio

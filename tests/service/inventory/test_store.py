@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import service.inventory
-from service.database import create_engine, migrate
+from observability.database import create_engine, migrate
 from service.errors import Conflict, NotFound, OutOfStock
 from service.inventory.inventory import Reservation, Stock, StockItem
 from service.inventory.store import SqlStock

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import service.orders
-from service.database import create_engine, migrate
+from observability.database import create_engine, migrate
 from service.errors import InProgress, KeyReused, NotFound, OutOfStock
 from service.orders.orders import Order, Store
 from service.orders.store import SqlStore

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import service.payments
-from service.database import create_engine, migrate
+from observability.database import create_engine, migrate
 from service.errors import Conflict
 from service.payments.payments import Ledger, Payment
 from service.payments.store import SqlLedger

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 import service.inventory
 import service.payments
-from service.database import check, create_engine, for_reading, insert_or_find, migrate
+from observability.database import check, create_engine, for_reading, insert_or_find, migrate
 from service.inventory.store import SqlStock
 from service.payments.store import SqlLedger
 

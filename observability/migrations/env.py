@@ -1,4 +1,4 @@
-"""Alembic's entry for every service: migrates over the connection that `service.database.migrate` hands in."""
+"""Alembic's entry for every service: migrates over the connection that `observability.database.migrate` hands in."""
 
 from alembic import context
 
