@@ -8,11 +8,11 @@ RUN pip install --no-cache-dir uv==0.13.9
 ENV UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1
 WORKDIR /app
 COPY pyproject.toml uv.lock ./
-RUN uv sync --locked --no-dev --no-install-project
+RUN uv sync --locked --no-dev --all-extras --no-install-project
 COPY README.md LICENSE ./
 COPY observability observability
 COPY service service
-RUN uv sync --locked --no-dev --no-editable
+RUN uv sync --locked --no-dev --all-extras --no-editable
 
 FROM base
 # The base image has no bytecode, and this user could write none: a start and each health check would compile the library.
