@@ -116,3 +116,23 @@ CACHE_STALE: Final = "clearspan.cache.stale"
 
 CACHE_AGE: Final = "clearspan.cache.age"
 """Attribute of `clearspan.cache.stale`: seconds since the value was loaded."""
+
+OUTBOX_PENDING: Final = Instrument("clearspan.outbox.pending", "{event}", "Events that wait to be delivered.")
+
+OUTBOX_OLDEST: Final = Instrument(
+    "clearspan.outbox.oldest.age",
+    "s",
+    "How long the oldest event has waited to be delivered, or 0. This, and not their number, shows a dead relay.",
+)
+
+OUTBOX_DEAD: Final = Instrument(
+    "clearspan.outbox.dead", "{event}", "Events that are not tried any more until somebody says so."
+)
+
+EVENT_ATTEMPT: Final = "clearspan.event.attempt"
+"""Attribute of spans that send an event again: which attempt it is, from 2 on."""
+
+INBOX_EVENTS: Final = Instrument("clearspan.inbox.events", "{event}", "Events that were delivered here, by outcome.")
+
+INBOX_OUTCOME: Final = "clearspan.inbox.outcome"
+"""`applied`, or `duplicate`: it was applied before; the latter also on the span that processes it."""

@@ -1,0 +1,128 @@
+"""An event: a CloudEvent 1.0 whose data is a JSON document, with the trace context in which it came to be."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from cloudevents.core.bindings.http import HTTPMessage, from_binary, to_binary
+from cloudevents.core.exceptions import CloudEventValidationError
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+MAX_ATTRIBUTE = 255
+"""Longest type, source, subject or id of an event, in characters."""
+
+_CONTENT_TYPE = "application/json"
+_JSON = re.compile(r"application/(json|[^;/]+\+json)\s*(;|$)", re.IGNORECASE)
+_W3C = TraceContextTextMapPropagator()
+_TRACE = ("traceparent", "tracestate")
+
+
+class NotAnEventError(Exception):
+    """A message is no CloudEvent with JSON data; the text says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened. Its `source` and `id` tell a repeated delivery from a new event.
+
+    https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md and its distributed-tracing extension.
+
+    Attributes:
+        type: What happened, such as `order.placed`.
+        source: Who tells it, as a URI reference: `/orders`.
+        subject: What it happened to, such as an order's id. Events of one subject are delivered in their order.
+        data: A JSON document in UTF-8.
+        id: Unique within the source.
+        time: When it happened, with its time zone.
+        traceparent, tracestate: The span in which it came to be (W3C Trace Context); set when it is stored.
+    """
+
+    type: str
+    source: str
+    subject: str
+    data: bytes
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    time: datetime = field(default_factory=lambda: datetime.now(UTC))
+    traceparent: str | None = None
+    tracestate: str | None = None
+
+    @property
+    def context(self) -> Context:
+        """The context in which it came to be; an empty one, whatever the current one is, if that is not known."""
+        carrier = {name: value for name in _TRACE if (value := getattr(self, name)) is not None}
+        return _W3C.extract(carrier, Context())
+
+
+def trace_context() -> dict[str, str]:
+    """The current span as an event's `traceparent` and `tracestate`; empty if there is none."""
+    carrier: dict[str, str] = {}
+    if trace.get_current_span().get_span_context().is_valid:
+        _W3C.inject(carrier)
+    return carrier
+
+
+def to_message(event: Event) -> tuple[dict[str, str], bytes]:
+    """The headers and the body of an event in binary mode, as for HTTP and NATS."""
+    attributes: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": event.id,
+        "source": event.source,
+        "type": event.type,
+        "subject": event.subject,
+        "time": event.time,
+        "datacontenttype": _CONTENT_TYPE,
+    }
+    attributes |= {name: value for name in _TRACE if (value := getattr(event, name)) is not None}
+    message = to_binary(CloudEvent(attributes, event.data), _FORMAT)
+    return message.headers, message.body
+
+
+def from_message(headers: Mapping[str, str], body: bytes) -> Event:
+    """The event in a message in binary mode; whether its data is JSON is for whoever reads them to find out.
+
+    Raises:
+        NotAnEventError: It holds none, or one that this kit does not take: without JSON as its content type, without a
+            subject, or with an attribute of more than 255 characters or with control characters.
+    """
+    headers = {name.lower(): value for name, value in headers.items()}
+    if "ce-specversion" not in headers:
+        raise NotAnEventError("There is no ce-specversion; events are taken as CloudEvents 1.0 in binary mode.")
+    content_type = headers.get("content-type", "")
+    if not _JSON.match(content_type):
+        raise NotAnEventError("The data of an event has to be JSON, and its content-type has to say so.")
+    try:
+        found = from_binary(HTTPMessage(headers, body), _FORMAT, CloudEvent)
+    except CloudEventValidationError as error:
+        raise NotAnEventError(f"This is no CloudEvent 1.0; wrong are: {', '.join(sorted(error.errors))}.") from error
+    except (ValueError, OverflowError) as error:
+        raise NotAnEventError("This is no CloudEvent 1.0: ce-time is no time of RFC 3339.") from error
+    texts = {name: str(found.get_attributes().get(name, "")) for name in ("type", "source", "subject", "id")}
+    for name, text in texts.items():
+        if not text or len(text) > MAX_ATTRIBUTE or not text.isprintable():
+            raise NotAnEventError(f"ce-{name} has to have 1 to {MAX_ATTRIBUTE} printable characters.")
+    return Event(
+        **texts,
+        data=body,
+        time=found.get_time() or datetime.now(UTC),
+        traceparent=found.get_extension("traceparent"),
+        tracestate=found.get_extension("tracestate"),
+    )
+
+
+class _BodyAsItIs(JSONFormat):
+    """Leaves the data to whoever reads them by a schema: here they would be parsed, and nonsense taken for a text."""
+
+    def read_data(self, body: bytes, datacontenttype: str | None) -> bytes:  # noqa: ARG002 - the library's signature
+        return body
+
+
+_FORMAT = _BodyAsItIs()
