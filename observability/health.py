@@ -21,6 +21,19 @@ logger = logging.getLogger(__name__)
 class _Check(NamedTuple):
     run: Callable[[], Awaitable[None]]
     timeout_s: float
+    only_warns: bool
+
+
+class Report(NamedTuple):
+    """What one probe found, reasons by name; all is well if there are none.
+
+    Attributes:
+        failed: What the service cannot do without.
+        warned: What somebody should look at.
+    """
+
+    failed: dict[str, str]
+    warned: dict[str, str]
 
 
 class Health:
@@ -36,20 +49,24 @@ class Health:
         self._started = False
         self._draining = False
 
-    def register(self, name: str, check: Callable[[], Awaitable[None]], *, timeout_s: float = 1.0) -> None:
+    def register(
+        self, name: str, check: Callable[[], Awaitable[None]], *, timeout_s: float = 1.0, only_warns: bool = False
+    ) -> None:
         """Let readiness depend on something.
 
         Args:
             name: What the answer of `/readyz` calls it.
             check: Returns when the dependency can be used, raises anything when it cannot.
             timeout_s: A check that takes longer, in seconds, has failed.
+            only_warns: Whether the service is ready all the same, and `/readyz` says `warn`: for what taking requests
+                away from it would not mend.
 
         Raises:
             ValueError: The name is taken.
         """
         if name in self._checks:
             raise ValueError(f"a health check named {name!r} is registered already")
-        self._checks[name] = _Check(check, timeout_s)
+        self._checks[name] = _Check(check, timeout_s, only_warns)
 
     def start(self) -> None:
         """Say that start-up is complete."""
@@ -64,22 +81,26 @@ class Health:
         """Fail readiness from now on, for good: the process is about to stop."""
         self._draining = True
 
-    async def live(self) -> dict[str, str]:
+    async def live(self) -> Report:
         """What is wrong with the process itself: nothing, as long as it can answer."""
-        return {}
+        return Report({}, {})
 
-    async def startup(self) -> dict[str, str]:
-        """What start-up is waiting for, by name; empty when it is complete."""
-        return {} if self._started else {"startup": "not complete"}
+    async def startup(self) -> Report:
+        """What start-up is waiting for, until it is complete."""
+        return Report({} if self._started else {"startup": "not complete"}, {})
 
-    async def ready(self) -> dict[str, str]:
-        """Why the service must get no requests, by name; empty when it may get them."""
+    async def ready(self) -> Report:
+        """Why the service must get no requests, and what else is not as it should be."""
         if self._draining:
-            return {"drain": "stopping"}
+            return Report({"drain": "stopping"}, {})
         if not self._started:
             return await self.startup()
         outcomes = await asyncio.gather(*(self._run(name) for name in self._checks))
-        return {name: reason for name, reason in zip(self._checks, outcomes, strict=True) if reason is not None}
+        report = Report({}, {})
+        for (name, check), reason in zip(self._checks.items(), outcomes, strict=True):
+            if reason is not None:
+                (report.warned if check.only_warns else report.failed)[name] = reason
+        return report
 
     async def _run(self, name: str) -> str | None:
         """Why a check fails, or None. It runs once at a time, however many probes wait for it."""
@@ -118,8 +139,10 @@ class HealthEndpoints:
         if probe is None or scope["method"] not in ("GET", "HEAD"):
             await self.app(scope, receive, send)
             return
-        failed = await probe()
-        body = json.dumps({"status": "fail", "failed": failed} if failed else {"status": "pass"}).encode()
+        failed, warned = await probe()
+        answer: dict[str, object] = {"status": "fail" if failed else "warn" if warned else "pass"}
+        answer |= {name: found for name, found in (("failed", failed), ("warned", warned)) if found}
+        body = json.dumps(answer).encode()
         await send(
             {
                 "type": "http.response.start",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ from opentelemetry.semconv.metrics import MetricInstruments
 from opentelemetry.trace import Span, StatusCode
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.concurrency import run_in_threadpool
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 
 from observability.deadline import REQUEST_TIMEOUT_S, RequestDeadline
 from observability.faults.endpoint import FaultEndpoint
@@ -48,6 +48,7 @@ def observe(
     max_requests: int = MAX_REQUESTS,
     request_timeout_s: float = REQUEST_TIMEOUT_S,
     faults: bool = False,
+    is_ours: Callable[[Scope], bool] | None = None,
 ) -> None:
     """Make a FastAPI application observed. Call it once, after the application is made and before it serves.
 
@@ -66,6 +67,8 @@ def observe(
             the caller says that it waits less long (`x-envoy-expected-rq-timeout-ms`). Then it is answered 504.
         faults: Whether faults may be asked for, by whoever reaches `/faults`; only where `inbound_context` is
             `continue`.
+        is_ours: Tells, of what comes in at a public edge, those requests that prove to be of one's own services; their
+            trace is continued. By default none does.
 
     Raises:
         ValueError: `inbound_context` is none of the three words, or `faults` are wanted at a public edge.
@@ -91,7 +94,13 @@ def observe(
         exclude_spans=["receive", "send"],
     )
     _wrap_middleware_stack(
-        app, health, inbound_context, max_requests, request_timeout_s, faults=Faults() if faults else None
+        app,
+        health,
+        inbound_context,
+        max_requests,
+        request_timeout_s,
+        faults=Faults() if faults else None,
+        is_ours=is_ours,
     )
     _wrap_lifespan(app, telemetry, health)
 
@@ -146,6 +155,7 @@ def _wrap_middleware_stack(
     request_timeout_s: float,
     *,
     faults: Faults | None,
+    is_ours: Callable[[Scope], bool] | None,
 ) -> None:
     """Write the order in which a request meets the kit's parts; the application's own middleware comes after them."""
     build_instrumented = app.build_middleware_stack
@@ -165,7 +175,7 @@ def _wrap_middleware_stack(
         span.app = CancelledRequests(span.app)  # around whatever is cut off
         span.app = RequestLog(span.app)  # around every answer, the limits' and the error handlers' too
         # Outside the server span, from the inside out:
-        stack = InboundTrust(stack, inbound_context)  # before the span reads its parent from the headers
+        stack = InboundTrust(stack, inbound_context, is_ours)  # before the span reads its parent from the headers
         if faults is not None:
             stack = FaultEndpoint(stack, faults)  # before the span, which is for requests
         return HealthEndpoints(stack, health)  # outermost: probes are no requests

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -314,6 +315,8 @@ def development_environment(urls: dict[str, str], otlp_url: str, data_dir: Path,
         "OTEL_BSP_MAX_QUEUE_SIZE": "4096",
         "OTEL_BLRP_MAX_QUEUE_SIZE": "4096",
         "CLEARSPAN_LOG_FORMAT": "pretty" if pretty else "json",
+        # Theirs alone, and a new one each time: what reaches the public port is no event.
+        "CLEARSPAN_EVENTS_TOKEN": secrets.token_urlsafe(),
     }
     fixed = {f"{name.upper().replace('-', '_')}_URL": url for name, url in urls.items()}
     fixed |= {"CLEARSPAN_DATA_DIR": str(data_dir), "PYTHONUNBUFFERED": "1"}

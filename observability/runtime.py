@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from opentelemetry.instrumentation.system_metrics import SystemMetricsInstrumentor
 from opentelemetry.metrics import Meter
 
 from observability.providers import Telemetry
+from observability.tasks import running_task
 from observability.telemetry import EVENT_LOOP_LAG, EVENT_LOOP_TASKS
 
 _LAG_INTERVAL_S = 0.25
@@ -38,13 +39,10 @@ async def observe_runtime(telemetry: Telemetry) -> AsyncIterator[None]:
     first = not process.is_instrumented_by_opentelemetry
     if first:
         process.instrument(meter_provider=telemetry.meter_provider)
-    task = asyncio.create_task(_measure(telemetry.meter_provider.get_meter(__name__)), name="event-loop-lag")
     try:
-        yield
+        async with running_task(_measure(telemetry.meter_provider.get_meter(__name__)), "event-loop-lag"):
+            yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
         if first:
             process.uninstrument()
 

@@ -40,6 +40,11 @@ class Delivery(Protocol):
         """What carries the events, as the value of `messaging.system`."""
         ...
 
+    @property
+    def max_in_flight(self) -> int:
+        """How many events may be under way at once."""
+        ...
+
     async def send(self, event: Event) -> None:
         """Return when the event is in safe hands: its consumers have applied it, or a broker has stored it.
 

@@ -28,9 +28,6 @@ from observability.telemetry import INBOX_EVENTS, INBOX_OUTCOME
 RETENTION_S = 7 * 24 * 3600.0
 """How long an applied event is remembered, in seconds: longer than any outbox or stream keeps it to send it again."""
 
-PRUNE_BATCH = 1000
-"""Rows that one transaction deletes, so that none is long."""
-
 
 class Inbox:
     """The events that one service has applied.
@@ -65,17 +62,17 @@ class Inbox:
         trace.get_current_span().set_attribute(INBOX_OUTCOME, "duplicate")
         return False
 
-    async def prune(self, *, retention_s: float = RETENTION_S) -> int:
-        """Forget a batch of events that were applied longer ago than any of them can come again.
+    async def prune(self, limit: int, *, retention_s: float = RETENTION_S) -> int:
+        """Forget events, so many at most, that were applied longer ago than any of them can come again.
 
         Returns:
-            How many they were; PRUNE_BATCH if there may be more.
+            How many they were; `limit` if there may be more.
         """
         table = self._table
         old = (
             sa.select(table.c.source, table.c.id)
             .where(table.c.applied_at < int((time() - retention_s) * 1_000_000))
-            .limit(PRUNE_BATCH)
+            .limit(limit)
         )
         with suppress_instrumentation():
             async with self._engine.begin() as connection:

@@ -26,9 +26,6 @@ from observability.providers import Telemetry
 RETENTION_S = 24 * 3600.0
 """How long delivered events are kept, in seconds, for whoever looks for them or has to send them again."""
 
-PRUNE_BATCH = 1000
-"""Rows that one transaction deletes, so that none is long."""
-
 _LOCK_SUBJECT = sa.text("SELECT pg_advisory_xact_lock(hashtext(:outbox), hashtext(:subject)), pg_notify(:outbox, '')")
 _LOCK_CLAIMS = sa.text("SELECT pg_advisory_xact_lock(hashtext(:outbox))")
 _NOTIFY = sa.text("SELECT pg_notify(:outbox, '')")
@@ -242,14 +239,14 @@ class Outbox:
         """Delete an event, so that the later ones of its subject are delivered; how many there were: 1 or 0."""
         return await self._mend(event_id, sa.delete(self._table))
 
-    async def prune(self, *, retention_s: float = RETENTION_S) -> int:
-        """Delete a batch of events that were delivered longer ago than they are kept.
+    async def prune(self, limit: int, *, retention_s: float = RETENTION_S) -> int:
+        """Delete events, so many at most, that were delivered longer ago than they are kept.
 
         Returns:
-            How many they were; PRUNE_BATCH if there may be more.
+            How many they were; `limit` if there may be more.
         """
         t = self._table
-        old = sa.select(t.c.seq).where(t.c.sent_at < _now() - int(retention_s * 1_000_000)).limit(PRUNE_BATCH)
+        old = sa.select(t.c.seq).where(t.c.sent_at < _now() - int(retention_s * 1_000_000)).limit(limit)
         with suppress_instrumentation():
             async with self.engine.begin() as connection:
                 return (await connection.execute(sa.delete(t).where(t.c.seq.in_(old)))).rowcount

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 import sqlalchemy
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+_told_on_commit: WeakKeyDictionary[sqlalchemy.Connection, list[Callable[[], None]]] = WeakKeyDictionary()
 
 
 async def connection_of(transaction: AsyncConnection | AsyncSession) -> AsyncConnection:
@@ -15,19 +18,23 @@ async def connection_of(transaction: AsyncConnection | AsyncSession) -> AsyncCon
 
 
 def on_commit(connection: AsyncConnection, told: Callable[[], None]) -> None:
-    """Have a function called when the transaction of a connection commits, just before the database does.
+    """Have a function called once when the transaction of a connection commits, just before the database does.
 
     After a rollback it is not called, nor by a later transaction.
     """
     sync: sqlalchemy.Connection = connection.sync_connection  # type: ignore[assignment]  # it is in a transaction
+    if sync not in _told_on_commit:  # a listener cannot be taken away while it is called, so each connection has one
+        _told_on_commit[sync] = []
+        event.listen(sync, "commit", _commit)
+        event.listen(sync, "rollback", _rollback)
+    _told_on_commit[sync].append(told)
 
-    def commit(_: object) -> None:
-        forget()
-        told()
 
-    def forget(_: object = None) -> None:
-        event.remove(sync, "commit", commit)
-        event.remove(sync, "rollback", forget)
+def _commit(connection: sqlalchemy.Connection) -> None:
+    waiting = _told_on_commit[connection]
+    while waiting:
+        waiting.pop(0)()
 
-    event.listen(sync, "commit", commit)
-    event.listen(sync, "rollback", forget)
+
+def _rollback(connection: sqlalchemy.Connection) -> None:
+    _told_on_commit[connection].clear()

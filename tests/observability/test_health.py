@@ -109,8 +109,18 @@ async def test_many_probes() -> None:
     health.register("database", check)
     health.start()
     answers = await asyncio.gather(*(health.ready() for _ in range(50)))
-    assert answers == [{}] * 50
+    assert answers == [({}, {})] * 50
     assert runs == [1]
+
+
+async def test_warning() -> None:
+    """What only warns leaves the service ready, and is told."""
+    health = Health()
+    health.register("backlog", _fails, only_warns=True)
+    health.start()
+    answer = await _get(health, "/readyz")
+    assert answer.status_code == 200
+    assert answer.json() == {"status": "warn", "warned": {"backlog": "ConnectionError"}}
 
 
 async def test_drain() -> None:
