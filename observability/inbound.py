@@ -8,7 +8,6 @@ span.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal, get_args
 
 from opentelemetry import propagate, trace
@@ -24,29 +23,19 @@ _W3C = TraceContextTextMapPropagator()
 
 
 class InboundTrust:
-    """ASGI middleware before the server span: takes a stranger's trace headers away and remembers what to link to.
+    """ASGI middleware before the server span: takes a stranger's trace headers away and remembers what to link to."""
 
-    Args:
-        app: What comes next.
-        inbound_context: What becomes of a caller's trace.
-        is_ours: Tells those requests whose trace is continued all the same; by default there are none.
-    """
-
-    def __init__(
-        self, app: ASGIApp, inbound_context: InboundContext, is_ours: Callable[[Scope], bool] | None = None
-    ) -> None:
+    def __init__(self, app: ASGIApp, inbound_context: InboundContext) -> None:
         if inbound_context not in get_args(InboundContext):
             raise ValueError(f"inbound_context={inbound_context!r} is none of {', '.join(get_args(InboundContext))}")
         self.app = app
         self._inbound_context = inbound_context
-        self._is_ours = is_ours if is_ours is not None else lambda _: False
         # Whatever the process propagates by (OTEL_PROPAGATORS), and what W3C defines even if it does not.
         self._fields = {name.lower().encode() for name in propagate.get_global_textmap().fields}
         self._fields |= {b"traceparent", b"tracestate", b"baggage"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_request = scope["type"] in ("http", "websocket")
-        if self._inbound_context != "continue" and is_request and not self._is_ours(scope):
+        if self._inbound_context != "continue" and scope["type"] in ("http", "websocket"):
             headers: list[tuple[bytes, bytes]] = scope["headers"]
             claimed = [value for name, value in headers if name == b"traceparent"]
             scope = {**scope, "headers": [header for header in headers if header[0] not in self._fields]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -19,9 +19,10 @@ from opentelemetry.semconv.metrics import MetricInstruments
 from opentelemetry.trace import Span, StatusCode
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.concurrency import run_in_threadpool
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp
 
 from observability.deadline import REQUEST_TIMEOUT_S, RequestDeadline
+from observability.events.endpoint import EventEndpoint, EventIntake
 from observability.faults.endpoint import FaultEndpoint
 from observability.faults.fault import Faults
 from observability.faults.layer import FaultLayer
@@ -48,7 +49,7 @@ def observe(
     max_requests: int = MAX_REQUESTS,
     request_timeout_s: float = REQUEST_TIMEOUT_S,
     faults: bool = False,
-    is_ours: Callable[[Scope], bool] | None = None,
+    events: EventIntake | None = None,
 ) -> None:
     """Make a FastAPI application observed. Call it once, after the application is made and before it serves.
 
@@ -67,8 +68,7 @@ def observe(
             the caller says that it waits less long (`x-envoy-expected-rq-timeout-ms`). Then it is answered 504.
         faults: Whether faults may be asked for, by whoever reaches `/faults`; only where `inbound_context` is
             `continue`.
-        is_ours: Tells, of what comes in at a public edge, those requests that prove to be of one's own services; their
-            trace is continued. By default none does.
+        events: Who takes events that are posted to `/events`; by default nobody does.
 
     Raises:
         ValueError: `inbound_context` is none of the three words, or `faults` are wanted at a public edge.
@@ -100,7 +100,7 @@ def observe(
         max_requests,
         request_timeout_s,
         faults=Faults() if faults else None,
-        is_ours=is_ours,
+        events=events,
     )
     _wrap_lifespan(app, telemetry, health)
 
@@ -155,7 +155,7 @@ def _wrap_middleware_stack(
     request_timeout_s: float,
     *,
     faults: Faults | None,
-    is_ours: Callable[[Scope], bool] | None,
+    events: EventIntake | None,
 ) -> None:
     """Write the order in which a request meets the kit's parts; the application's own middleware comes after them."""
     build_instrumented = app.build_middleware_stack
@@ -175,9 +175,11 @@ def _wrap_middleware_stack(
         span.app = CancelledRequests(span.app)  # around whatever is cut off
         span.app = RequestLog(span.app)  # around every answer, the limits' and the error handlers' too
         # Outside the server span, from the inside out:
-        stack = InboundTrust(stack, inbound_context, is_ours)  # before the span reads its parent from the headers
+        stack = InboundTrust(stack, inbound_context)  # before the span reads its parent from the headers
         if faults is not None:
             stack = FaultEndpoint(stack, faults)  # before the span, which is for requests
+        if events is not None:
+            stack = EventEndpoint(stack, events)  # a delivery has a span of its own kind, in the event's trace
         return HealthEndpoints(stack, health)  # outermost: probes are no requests
 
     app.build_middleware_stack = build  # type: ignore[method-assign]  # contrib replaces it in the same way

@@ -11,14 +11,14 @@ from pydantic import AnyHttpUrl
 
 from observability.events.backlog import watched
 from observability.events.consumer import Consumer
-from observability.events.http import HttpDelivery, consumer_dependency
+from observability.events.http import MAX_IN_FLIGHT, HttpDelivery
 from observability.events.inbox import Inbox
 from observability.events.notifications import notifications
 from observability.events.outbox import Outbox
 from observability.events.pruning import pruned
 from observability.events.relay import Relay
 from observability.providers import Telemetry
-from observability.resilience.client import create_client
+from observability.resilience.transport import AiohttpTransport
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +40,20 @@ class Routes:
 
 @asynccontextmanager
 async def exchange(
-    outbox: Outbox, inbox: Inbox, consumer: Consumer, telemetry: Telemetry, routes: Routes
+    outbox: Outbox,
+    inbox: Inbox,
+    consumer: Consumer,  # noqa: ARG001 - a broker's, which is to come
+    telemetry: Telemetry,
+    routes: Routes,
 ) -> AsyncIterator[None]:
     """Deliver a service's events, have it told those that it consumes, and keep its tables small, around a block."""
     async with AsyncExitStack() as stack:
         # The last one ends first: no more events come in, then none go out, then nothing is to be measured any more.
         await stack.enter_async_context(watched(outbox, telemetry))
         await stack.enter_async_context(pruned(outbox, inbox))
-        clients = {
-            name: await stack.enter_async_context(
-                create_client(consumer_dependency(name, url), telemetry, routes.transports.get(name))
-            )
-            for name, url in routes.urls.items()
-        }
-        relay = Relay(outbox, HttpDelivery(clients, routes.subscriptions, routes.token), telemetry)
+        network = await stack.enter_async_context(AiohttpTransport(max_connections=MAX_IN_FLIGHT))
+        transports = {name: routes.transports.get(name, network) for name in routes.urls}
+        relay = Relay(outbox, HttpDelivery(routes.urls, routes.subscriptions, routes.token, transports), telemetry)
         await stack.enter_async_context(relay.running())
         if outbox.engine.dialect.name == "postgresql":
             await stack.enter_async_context(notifications(outbox.engine, outbox.channel, relay.wake))
