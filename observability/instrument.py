@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from fastapi import FastAPI
@@ -22,7 +22,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp
 
 from observability.deadline import REQUEST_TIMEOUT_S, RequestDeadline
-from observability.events.endpoint import EventEndpoint, EventIntake
 from observability.faults.endpoint import FaultEndpoint
 from observability.faults.fault import Faults
 from observability.faults.layer import FaultLayer
@@ -33,6 +32,9 @@ from observability.problems import CancelledRequests, install_problem_handlers
 from observability.providers import Telemetry
 from observability.requests import RequestLog, mark_logged
 from observability.runtime import observe_runtime
+
+if TYPE_CHECKING:
+    from observability.events.endpoint import EventIntake
 
 STOP_TIMEOUT_S = 10.0
 """How long the application's own lifespan may take to end, in seconds; then the telemetry is flushed without it."""
@@ -179,6 +181,8 @@ def _wrap_middleware_stack(
         if faults is not None:
             stack = FaultEndpoint(stack, faults)  # before the span, which is for requests
         if events is not None:
+            from observability.events.endpoint import EventEndpoint  # noqa: PLC0415 - only who takes events pays
+
             stack = EventEndpoint(stack, events)  # a delivery has a span of its own kind, in the event's trace
         return HealthEndpoints(stack, health)  # outermost: probes are no requests
 
