@@ -239,6 +239,36 @@ class Outbox:
         """Delete an event, so that the later ones of its subject are delivered; how many there were: 1 or 0."""
         return await self._mend(event_id, sa.delete(self._table))
 
+    async def send_again(self, since: float, until: float) -> int:
+        """Let events that were sent between two times be sent again, since what had taken them has lost them.
+
+        It covers what is still kept (RETENTION_S). Events that come a second time are the inbox's to leave out; those
+        of a subject whose later ones are on their way may be overtaken by them.
+
+        Args:
+            since: The earlier time, in seconds since the epoch.
+            until: The later one.
+
+        Returns:
+            How many they were.
+        """
+        t, count = self._table, 0
+        lost = sa.select(t.c.seq).where(t.c.sent_at.between(int(since * 1_000_000), int(until * 1_000_000)))
+        again = (
+            sa.update(t)
+            .where(t.c.seq.in_(lost.limit(_AGAIN_BATCH)))
+            .values(sent_at=None, claimed_by=None, due_at=0, waits_since=self._telemetry.now())
+        )
+        while True:
+            with suppress_instrumentation():
+                async with self.engine.begin() as connection:
+                    batch = (await connection.execute(again)).rowcount
+                    if batch and self._postgresql:
+                        await connection.execute(_NOTIFY, {"outbox": self.channel})
+            count += batch
+            if batch < _AGAIN_BATCH:
+                return count
+
     async def prune(self, limit: int, *, retention_s: float = RETENTION_S) -> int:
         """Delete events, so many at most, that were delivered longer ago than they are kept.
 
@@ -272,6 +302,7 @@ class Outbox:
 
 
 _REASON = 500
+_AGAIN_BATCH = 1000  # rows that one transaction changes, so that none is long
 _EVENT_COLUMNS = ("id", "type", "source", "subject", "data", "traceparent", "tracestate")
 
 
