@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from observability.events.outbox import Outbox
+    from observability.events.undelivered import Undelivered
     from observability.faults.remote import RemoteFaults
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -151,8 +151,6 @@ def fault(
 events = typer.Typer(help="Look after events that were not delivered.")
 app.add_typer(events, name="events")
 
-EventId = Annotated[str | None, typer.Argument(help="Id of an event.")]
-
 
 @events.callback(invoke_without_command=True)
 def list_events(
@@ -160,16 +158,21 @@ def list_events(
     data_dir: DataDir = Path(".clearspan"),
     limit: Annotated[int, typer.Option(min=1, help="Events that are shown of each service.")] = 50,
 ) -> None:
-    """List events that wait or are dead, the oldest first, of the databases in DATA_DIR or of DATABASE_URL."""
+    """List events that wait or are dead, the oldest first: those in DATA_DIR, or of DATABASE_URL and BROKER_URL."""
     context.obj = data_dir
+
+    async def show(undelivered: Undelivered) -> None:
+        async for line in undelivered.lines(limit):
+            typer.echo(line)
+
     if context.invoked_subcommand is None:
-        _on_outboxes(context, lambda outboxes: _list_events(outboxes, limit))
+        _on_undelivered(context, show)
 
 
 @events.command()
 def retry(
     context: typer.Context,
-    event_id: EventId = None,
+    event_id: Annotated[str | None, typer.Argument(help="Id of an event.")] = None,
     *,
     every: Annotated[bool, typer.Option("--all", help="All that were refused.")] = False,
 ) -> None:
@@ -177,53 +180,41 @@ def retry(
     if (event_id is None) != every:
         _fail("name an event, or say --all")
 
-    async def again(outboxes: dict[str, Outbox]) -> None:
-        count = sum([await outbox.retry(event_id) for outbox in outboxes.values()])
+    async def again(undelivered: Undelivered) -> None:
+        count = await undelivered.retry(event_id)
         if count == 0:
             _fail("no refused or dead event has this id" if event_id else "no event was refused or is dead")
         typer.echo(f"{count} to be tried again")
 
-    _on_outboxes(context, again)
+    _on_undelivered(context, again)
 
 
 @events.command()
 def discard(context: typer.Context, event_id: Annotated[str, typer.Argument(help="Id of an event.")]) -> None:
     """Delete an event that nobody will take, so that later ones of its subject are delivered."""
 
-    async def delete(outboxes: dict[str, Outbox]) -> None:
-        if not sum([await outbox.discard(event_id) for outbox in outboxes.values()]):
+    async def delete(undelivered: Undelivered) -> None:
+        if await undelivered.discard(event_id) == 0:
             _fail("no event that waits or is dead has this id")
         typer.echo("deleted")
 
-    _on_outboxes(context, delete)
+    _on_undelivered(context, delete)
 
 
-def _on_outboxes(context: typer.Context, work: Callable[[dict[str, Outbox]], Awaitable[None]]) -> None:
-    from observability.events.outboxes import OutboxError, open_outboxes
+def _on_undelivered(context: typer.Context, work: Callable[[Undelivered], Awaitable[None]]) -> None:
+    from observability.events.undelivered import UndeliveredError, open_undelivered
     from observability.launcher import LauncherError, read_services
 
     async def run() -> None:
         names = [service.name for service in read_services(Path("pyproject.toml"))]
-        async with open_outboxes(names, context.obj, os.environ.get("DATABASE_URL")) as outboxes:
-            await work(outboxes)
+        urls = os.environ.get("DATABASE_URL"), os.environ.get("BROKER_URL")
+        async with open_undelivered(names, context.obj, *urls) as undelivered:
+            await work(undelivered)
 
     try:
         asyncio.run(run())
-    except (LauncherError, OutboxError) as error:
+    except (LauncherError, UndeliveredError) as error:
         _fail(error)
-
-
-async def _list_events(outboxes: dict[str, Outbox], limit: int) -> None:
-    from observability.events.report import line
-
-    if not outboxes:
-        _fail("no service has an outbox yet: start them first, or name their --data-dir or DATABASE_URL")
-    for name, outbox in outboxes.items():
-        for stored in await outbox.unsent(limit):
-            typer.echo(line(name, stored))
-    for name, outbox in outboxes.items():
-        backlog = await outbox.backlog()
-        typer.echo(f"{name}: {backlog.pending} wait, {backlog.dead} dead")
 
 
 def _list_faults(name: str, remote: RemoteFaults) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from observability.events.outbox import Stored
+
+if TYPE_CHECKING:
+    from observability.events.nats.dead import DeadLetter
 
 
 def line(service: str, stored: Stored) -> str:
@@ -16,10 +20,20 @@ def line(service: str, stored: Stored) -> str:
     """
     event = stored.event
     state = "dead" if stored.dead else "waits"
-    attempts = f" after {stored.attempts} attempt{'s' if stored.attempts > 1 else ''}" if stored.attempts else ""
+    attempts = f" after {_attempts(stored.attempts)}" if stored.attempts else ""
     reason = f": {stored.reason}" if stored.reason else ""
     age = _age(time.time() - stored.added_at / 1e6)
     return _shown(f"{service}  {event.id}  {event.type}  {event.subject}  {state}{attempts}, {age} old{reason}")
+
+
+def dead_letter_line(letter: DeadLetter) -> str:
+    """The same of an event that died in a consumer; the name is the consumer's."""
+    what = f"{letter.consumer}  {letter.id}  {letter.type}  {letter.subject}"
+    return _shown(f"{what}  dead letter after {_attempts(letter.attempts)}, {_age(letter.age_s)} old: {letter.reason}")
+
+
+def _attempts(count: int) -> str:
+    return f"{count} attempt{'s' if count > 1 else ''}"
 
 
 def _shown(text: str) -> str:

@@ -122,7 +122,7 @@ def test_viewer_on_taken_port(tmp_path: Path) -> None:
 
 def _events(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     (folder / "pyproject.toml").write_text(PYPROJECT)
-    return _clearspan("events", "--data-dir", str(folder), *arguments, cwd=folder, DATABASE_URL="")
+    return _clearspan("events", "--data-dir", str(folder), *arguments, cwd=folder, DATABASE_URL="", BROKER_URL="")
 
 
 async def _refused_event(folder: Path) -> str:
@@ -152,7 +152,7 @@ def test_events(tmp_path: Path) -> None:
 
 def test_no_such_event(tmp_path: Path) -> None:
     """What is not there, or not said, is told in one line and with exit code 1."""
-    assert "no service has an outbox yet" in _events(tmp_path).stderr
+    assert "no service has an outbox here" in _events(tmp_path).stderr
     asyncio.run(_refused_event(tmp_path))
     for arguments, reason in (
         (["retry", "canary"], "no refused or dead event has this id"),

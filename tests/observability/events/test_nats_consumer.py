@@ -14,7 +14,7 @@ from observability.events.delivery import Refused, Unavailable
 from observability.events.event import Event
 from observability.events.nats.connection import NatsConnection
 from observability.events.nats.consumer import Patience
-from observability.events.nats.dead import DeadLetter, discard_dead, list_dead, retry_dead
+from observability.events.nats.dead import DeadLetter, DeadLetters
 from observability.events.nats.streams import Streams
 from observability.testing import Recorder
 from tests.nats_server import NatsServer
@@ -60,7 +60,7 @@ async def settled(connection: NatsConnection, streams: Streams, durable: str = "
 async def dead(connection: NatsConnection, streams: Streams, count: int) -> list[DeadLetter]:
     """The dead letters, when there are so many."""
     async with asyncio.timeout(30):
-        while len(letters := await list_dead(connection.jetstream, streams)) < count:  # noqa: ASYNC110 - the server tells nobody
+        while len(letters := await DeadLetters(connection.jetstream, streams).found()) < count:  # noqa: ASYNC110 - the server tells nobody
             await asyncio.sleep(0.02)
     return letters
 
@@ -244,7 +244,7 @@ async def test_outage_counts_as_nothing(connection: NatsConnection, streams: Str
         info = await connection.jetstream.consumer_info(streams.name, "shipping-order_placed")
         assert info.delivered is not None
         assert info.delivered.consumer_seq == 1
-        assert await list_dead(connection.jetstream, streams) == []
+        assert await DeadLetters(connection.jetstream, streams).found() == []
 
 
 async def test_outage_without_end_is_a_failure(
@@ -357,15 +357,15 @@ async def test_dead_letter_is_tried_again_where_it_died(
     ):
         await send(delivery, placed(1), placed(2))
         await dead(connection, streams, 2)
-        assert await retry_dead(connection.jetstream, streams, "event-1") == 1  # and dies again
+        assert await DeadLetters(connection.jetstream, streams).retry("event-1") == 1  # and dies again
         await eventually(lambda: len(shipping.ids) == 3)
         assert {letter.id for letter in await dead(connection, streams, 2)} == {"event-1", "event-2"}
         well = True
-        assert await retry_dead(connection.jetstream, streams) == 2
+        assert await DeadLetters(connection.jetstream, streams).retry() == 2
         await eventually(lambda: len(shipping.ids) == 5)
         await settled(connection, streams)
         await settled(connection, streams, "billing-order_placed")
-        assert await list_dead(connection.jetstream, streams) == []
+        assert await DeadLetters(connection.jetstream, streams).found() == []
     assert Counter(shipping.ids) == {"event-1": 3, "event-2": 2}
     assert sorted(billing.ids) == ["event-1", "event-2"]
     assert shipping.events[-1] in (placed_again(shipping, 1), placed_again(shipping, 2))
@@ -388,17 +388,17 @@ async def test_dead_letter_is_dropped(connection: NatsConnection, streams: Strea
     ):
         await send(delivery, placed(1), placed(2))
         await dead(connection, streams, 2)
-        assert await discard_dead(connection.jetstream, streams, "event-1") == 1
-        assert await discard_dead(connection.jetstream, streams, "event-1") == 0
-        (letter,) = await list_dead(connection.jetstream, streams)
+        assert await DeadLetters(connection.jetstream, streams).discard("event-1") == 1
+        assert await DeadLetters(connection.jetstream, streams).discard("event-1") == 0
+        (letter,) = await DeadLetters(connection.jetstream, streams).found()
     assert letter.id == "event-2"
     assert letter.age_s >= 0
 
 
 async def test_no_streams_have_no_dead_letters(connection: NatsConnection, streams: Streams) -> None:
     """Where nothing was ever sent there are no dead letters."""
-    assert await list_dead(connection.jetstream, streams) == []
-    assert await retry_dead(connection.jetstream, streams) == 0
+    assert await DeadLetters(connection.jetstream, streams).found() == []
+    assert await DeadLetters(connection.jetstream, streams).retry() == 0
 
 
 async def test_trace(connection: NatsConnection, streams: Streams, telemetry: Telemetry, recorder: Recorder) -> None:
