@@ -42,7 +42,7 @@ def create_app(
     settings = settings if settings is not None else OrdersSettings()
     telemetry = telemetry if telemetry is not None else Telemetry.from_environment("orders")
     transports = transports if transports is not None else {}
-    engine = create_engine(settings.database("orders"))
+    engine = create_engine(settings.database("orders"), "orders")
     instrument_engine(engine, telemetry)
     health = Health()
     health.register("database", partial(check, engine))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,32 @@ def test_redis(monkeypatch: pytest.MonkeyPatch, value: str, url: str | None) -> 
     """Redis is named by its URL, which is left as it is; empty means that there is none."""
     monkeypatch.setenv("REDIS_URL", value)
     assert ServiceSettings().cache == url
+
+
+@pytest.mark.parametrize(
+    ("value", "url"),
+    [
+        ("postgres://user:p%40ss@host/shop", "postgresql+asyncpg://user:p%40ss@host/shop"),
+        ("postgresql://host:1/shop?sslmode=require", "postgresql+asyncpg://host:1/shop?ssl=require"),
+        ("postgresql+asyncpg://host/shop", "postgresql+asyncpg://host/shop"),
+        ("sqlite+aiosqlite:///shop.db", "sqlite+aiosqlite:///shop.db"),
+    ],
+)
+def test_database(monkeypatch: pytest.MonkeyPatch, value: str, url: str) -> None:
+    """A database is named by SQLAlchemy's URL, or by the one of PostgreSQL that platforms hand out."""
+    monkeypatch.setenv("DATABASE_URL", value)
+    assert ServiceSettings().database("orders") == url
+
+
+def test_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL without its driver is refused with what to install."""
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+    monkeypatch.setenv("DATABASE_URL", "postgres://canary@host/shop")
+    with pytest.raises(
+        ValidationError, match=r"'asyncpg' is not installed; it comes with clearspan\[postgresql\]"
+    ) as caught:
+        ServiceSettings()
+    assert "canary" not in str(caught.value)
 
 
 def test_odd_folder() -> None:
