@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from observability.events.outbox import Outbox
     from observability.faults.remote import RemoteFaults
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -143,6 +146,84 @@ def fault(
             )
     except (FaultError, LauncherError) as error:
         _fail(error)
+
+
+events = typer.Typer(help="Look after events that were not delivered.")
+app.add_typer(events, name="events")
+
+EventId = Annotated[str | None, typer.Argument(help="Id of an event.")]
+
+
+@events.callback(invoke_without_command=True)
+def list_events(
+    context: typer.Context,
+    data_dir: DataDir = Path(".clearspan"),
+    limit: Annotated[int, typer.Option(min=1, help="Events that are shown of each service.")] = 50,
+) -> None:
+    """List events that wait or are dead, the oldest first, of the databases in DATA_DIR or of DATABASE_URL."""
+    context.obj = data_dir
+    if context.invoked_subcommand is None:
+        _on_outboxes(context, lambda outboxes: _list_events(outboxes, limit))
+
+
+@events.command()
+def retry(
+    context: typer.Context,
+    event_id: EventId = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="All that were refused.")] = False,
+) -> None:
+    """Try refused or dead events again."""
+    if (event_id is None) != every:
+        _fail("name an event, or say --all")
+
+    async def again(outboxes: dict[str, Outbox]) -> None:
+        count = sum([await outbox.retry(event_id) for outbox in outboxes.values()])
+        if count == 0:
+            _fail("no refused or dead event has this id" if event_id else "no event was refused or is dead")
+        typer.echo(f"{count} to be tried again")
+
+    _on_outboxes(context, again)
+
+
+@events.command()
+def discard(context: typer.Context, event_id: Annotated[str, typer.Argument(help="Id of an event.")]) -> None:
+    """Delete an event that nobody will take, so that later ones of its subject are delivered."""
+
+    async def delete(outboxes: dict[str, Outbox]) -> None:
+        if not sum([await outbox.discard(event_id) for outbox in outboxes.values()]):
+            _fail("no event that waits or is dead has this id")
+        typer.echo("deleted")
+
+    _on_outboxes(context, delete)
+
+
+def _on_outboxes(context: typer.Context, work: Callable[[dict[str, Outbox]], Awaitable[None]]) -> None:
+    from observability.events.outboxes import OutboxError, open_outboxes
+    from observability.launcher import LauncherError, read_services
+
+    async def run() -> None:
+        names = [service.name for service in read_services(Path("pyproject.toml"))]
+        async with open_outboxes(names, context.obj, os.environ.get("DATABASE_URL")) as outboxes:
+            await work(outboxes)
+
+    try:
+        asyncio.run(run())
+    except (LauncherError, OutboxError) as error:
+        _fail(error)
+
+
+async def _list_events(outboxes: dict[str, Outbox], limit: int) -> None:
+    from observability.events.report import line
+
+    if not outboxes:
+        _fail("no service has an outbox yet: start them first, or name their --data-dir or DATABASE_URL")
+    for name, outbox in outboxes.items():
+        for stored in await outbox.unsent(limit):
+            typer.echo(line(name, stored))
+    for name, outbox in outboxes.items():
+        backlog = await outbox.backlog()
+        typer.echo(f"{name}: {backlog.pending} wait, {backlog.dead} dead")
 
 
 def _list_faults(name: str, remote: RemoteFaults) -> None:
