@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import socket
 import statistics
 import sys
 import tempfile
@@ -39,7 +40,6 @@ from observability.events.exchange import Routes, exchange
 from observability.events.inbox import Inbox, inbox_table
 from observability.events.outbox import Outbox, outbox_table
 from tests.nats_server import NatsServer
-from tests.ports import free_ports
 from tests.postgres import postgres_server
 
 EVENTS, TIMED, TIMED_RATE = 5000, 400, 20.0
@@ -167,10 +167,10 @@ async def _rates(setting: Setting, *, apply: bool) -> tuple[float, float]:
             began = time.perf_counter()
             nobody = Consumer("orders", {}, telemetry)
             async with exchange(outbox, inbox, nobody, telemetry, setting.way()):
-                while (await outbox.backlog()).pending:
+                while (await outbox.backlog()).pending:  # noqa: ASYNC110 - a database tells nobody
                     await asyncio.sleep(0.05)
                 delivered_s = time.perf_counter() - began
-                while apply and await _count(shipping) < before + EVENTS:
+                while apply and await _count(shipping) < before + EVENTS:  # noqa: ASYNC110 - as above
                     await asyncio.sleep(0.05)
                 applied_s = time.perf_counter() - began
     return EVENTS / delivered_s, EVENTS / applied_s
@@ -187,7 +187,7 @@ async def _latencies(setting: Setting) -> list[float]:
             for number in range(TIMED):
                 await _add(outbox, [f"timed-{number}"])
                 await asyncio.sleep(1 / TIMED_RATE)
-            while await _count(shipping) < TIMED:
+            while await _count(shipping) < TIMED:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.05)
         async with shipping.connect() as connection:
             return list((await connection.execute(sa.select(_applied.c.after_s))).scalars())
@@ -215,6 +215,12 @@ async def _flatness(url_of: dict[int, str]) -> float:
                 await outbox.sent("relay", [one.seq for one in claimed])
                 took[sent].append(time.perf_counter() - began)
     return statistics.median(took[MANY]) / statistics.median(took[FEW])
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
 
 
 async def _fill(outbox: Outbox, sent: int) -> None:
@@ -253,10 +259,9 @@ async def main() -> int:
         nats.start()
         stack.callback(nats.kill)
         files = [f"sqlite+aiosqlite:///{folder / name}.db" for name in ("orders", "shipping", "few", "many")]
-        first, second = free_ports(2)
         for setting, few, many in (
-            (Setting("SQLite and HTTP", files[0], files[1], first), files[2], files[3]),
-            (Setting("PostgreSQL and NATS", urls[0], urls[1], second, nats.url), urls[2], urls[3]),
+            (Setting("SQLite and HTTP", files[0], files[1], _free_port()), files[2], files[3]),
+            (Setting("PostgreSQL and NATS", urls[0], urls[1], _free_port(), nats.url), urls[2], urls[3]),
         ):
             await _create(setting)
             for url in (few, many):
@@ -270,7 +275,8 @@ async def main() -> int:
             ratio = await _flatness({FEW: few, MANY: many})
             p50, p95 = statistics.median(latencies), statistics.quantiles(latencies, n=20)[-1]
             console.print(
-                f"{setting.name}: {delivered:,.0f} delivered a second (goal {GOALS[setting.name]:,}), {applied:,.0f} applied;"
+                f"{setting.name}: {delivered:,.0f} events delivered a second (goal {GOALS[setting.name]:,}),"
+                f" {applied:,.0f} applied;"
                 f" commit to start p50 {p50 * 1e3:.0f} ms, p95 {p95 * 1e3:.0f} ms (goal {GOAL_S * 1e3:.0f});"
                 f" beside {MANY:,} sent events {ratio:.2f} times the cost beside {FEW:,} (goal {GOAL_RATIO})"
             )

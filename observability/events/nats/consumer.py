@@ -185,8 +185,8 @@ class NatsConsumer:
             SUBJECT: message.subject,
             ATTEMPTS: str(deliveries),
             REASON: quote(reason[:300], safe=" !#$&'()*+,/:;<=>?@[]^`{|}"),
-            # One letter, however often this is tried; not taken for one that died after it was tried again.
-            MESSAGE_ID: f"{name} {sequence} {(message.headers or {}).get(MESSAGE_ID, '')}",
+            # One letter, however often this is tried; and another one if it dies again after it was tried again.
+            MESSAGE_ID: f"{name} {sequence} {quote(event.id if event else '')}",
         }
         try:
             kept = message.data if size(headers, message.data) <= self._connection.client.max_payload else b""

@@ -13,7 +13,7 @@ from nats.js import JetStreamContext
 from nats.js.api import RawStreamMsg
 from nats.js.errors import NotFoundError
 
-from observability.events.nats.binding import MESSAGE_ID, ONLY_FOR
+from observability.events.nats.binding import ONLY_FOR
 from observability.events.nats.connection import NatsConnection
 from observability.events.nats.streams import Streams
 
@@ -104,8 +104,8 @@ class DeadLetters:
             headers = _headers(message)
             subject = headers.pop(SUBJECT)
             del headers[ATTEMPTS], headers[REASON]
-            # Another id, or JetStream would take it for the event that it has; the same one if this is done twice.
-            headers[MESSAGE_ID] = f"{headers[MESSAGE_ID]} again {message.seq}"
+            # Under the id of this letter: JetStream does not take it for the event that it has already, nor this done
+            # twice for two events.
             await self._jetstream.publish(subject, message.data or b"", stream=self._streams.name, headers=headers)
             await self._jetstream.delete_msg(self._streams.dead_name, message.seq or 0)
             count += 1

@@ -111,6 +111,7 @@ class NatsDelivery:
         except APIError as error:
             if error.err_code == _TOO_LARGE:
                 raise Refused("larger than the broker's stream takes", final=True) from error
+            self._look_now.set()  # it may be full
             raise Unavailable(f"the broker did not store it: {error.description}") from error
         except (Error, OSError) as error:
             raise Unavailable(f"the broker did not say that it is stored ({type(error).__name__})") from error
@@ -156,3 +157,4 @@ class NatsDelivery:
             logger.error("the stream of events has lost its end: the last minutes are sent again")
             await self._on_lost(now - TAIL_S, now)
             self._last, self._shorter = info.state.last_seq, False
+        await self._streams.trim(jetstream, info)

@@ -26,12 +26,13 @@ _OTHER_CONFIGURATION = 10058
 class Streams:
     """The names and the bounds of the two streams; the same for all services.
 
-    A stream keeps what consumers have applied too, until it is too old. Where it is full it refuses new events, which
-    then wait in their outboxes, rather than lose old ones that a consumer may not have had.
+    A stream keeps what consumers have applied too, until it is too old or takes up room that is needed. Where it is
+    full of what some consumer has not applied it refuses new events, which then wait in their outboxes: so one that is
+    gone for good has to be deleted from the server.
 
     Attributes:
         name: Of the stream.
-        max_bytes: Of its file. It has to hold `max_age_s` of events.
+        max_bytes: Of its file: what may come while a consumer is away.
         max_age_s: How long it keeps an event, in seconds: as long as an outbox can send it again.
         dead_max_bytes: Of the file of dead letters. Where it is full, what dies comes again until there is room.
     """
@@ -98,3 +99,28 @@ class Streams:
             return await jetstream.stream_info(self.name)
         except NotFoundError:
             return await self.make(jetstream)
+
+    async def trim(self, jetstream: JetStreamContext, info: StreamInfo) -> None:
+        """Drop what all consumers have applied from a stream that is more than half full.
+
+        Args:
+            jetstream: The server's.
+            info: What was known of the stream a moment ago.
+
+        Raises:
+            nats.errors.Error: It could not be done.
+        """
+        if info.state.bytes < self.max_bytes / 2:
+            return
+        consumers = await jetstream.consumers_info(self.name)
+        if len(consumers) < info.state.consumer_count:
+            return  # there are more than one answer holds
+        # One that nothing waits for had all that there was when the stream was looked at, before it.
+        applied = [
+            (one.ack_floor.stream_seq if one.ack_floor else 0)
+            if one.num_pending or one.num_ack_pending
+            else info.state.last_seq
+            for one in consumers
+        ]
+        if applied and min(applied) >= info.state.first_seq:
+            await jetstream.purge_stream(self.name, seq=min(applied) + 1)

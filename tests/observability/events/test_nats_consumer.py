@@ -154,6 +154,28 @@ async def test_order_of_a_subject(connection: NatsConnection, streams: Streams, 
     assert max(at_once) > 1
 
 
+async def test_what_all_have_applied_makes_room(
+    connection: NatsConnection, streams: Streams, recorder: Recorder
+) -> None:
+    """More events than a stream has room for go through it, since it drops what all consumers have applied."""
+    small = dataclasses.replace(streams, max_bytes=30_000)
+    quick, late = Seen(), Seen()
+    events = [placed(number) for number in range(200)]
+    async with sending(connection, small) as delivery:
+        async with consuming(connection, small, recorder.telemetry("late"), {PLACED: late}, name="late"):
+            await send(delivery, events[0])
+            await eventually(lambda: len(late.ids) == 1)
+        async with consuming(connection, small, recorder.telemetry("quick"), {PLACED: quick}, name="quick"):
+            rest = asyncio.create_task(send(delivery, *events[1:]))
+            async with asyncio.timeout(30):
+                while (await connection.jetstream.stream_info(small.name)).state.bytes < 29_000:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            assert not rest.done()
+            async with consuming(connection, small, recorder.telemetry("late too"), {PLACED: late}, name="late"):
+                await rest
+                await eventually(lambda: len(set(quick.ids)) == len(set(late.ids)) == 200)
+
+
 async def test_no_more_at_once_than_there_is_room_for(
     connection: NatsConnection, streams: Streams, telemetry: Telemetry
 ) -> None:
