@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -74,6 +75,11 @@ class NatsServer:
             self._process.kill()
             self._process.wait(timeout=10)
             self._process = None
+
+    def freeze(self) -> None:
+        """Let it answer nobody, and keep its connections; only `kill` helps."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
 
     def forget(self) -> None:
         """Kill it, and lose all that it kept."""

@@ -40,6 +40,13 @@ def test_business_knows_no_framework() -> None:
     assert _breaches(business, ("fastapi", "starlette", "httpx", "sqlalchemy", "opentelemetry")) == []
 
 
+def test_only_one_folder_needs_a_broker() -> None:
+    """Who has no broker needs no nats-py."""
+    nats = ROOT / "observability" / "events" / "nats"
+    others = [path for part in ("observability", "service") for path in (ROOT / part).rglob("*.py")]
+    assert _breaches([path for path in others if not path.is_relative_to(nats)], ("nats",)) == []
+
+
 def test_service_knows_no_sdk() -> None:
     """The service speaks the OpenTelemetry API only."""
     assert _breaches(list((ROOT / "service").rglob("*.py")), ("opentelemetry.sdk",)) == []

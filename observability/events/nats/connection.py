@@ -145,7 +145,7 @@ class NatsConnection:
                 self._client = client
                 await self._on_connected()
                 await self._until_lost(client)
-            except (Error, OSError) as error:  # a TimeoutError is one too
+            except Exception as error:  # noqa: BLE001 - nats-py raises all kinds of errors, and the next client may do
                 await self._on_error(error)
             finally:
                 self._client = self._jetstream = None

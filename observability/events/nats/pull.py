@@ -112,9 +112,9 @@ class Pull:
                 continue
             except Unavailable:
                 pass  # the connection has told it
-            except (Error, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - nats-py raises all kinds of errors; the next attempt may do
                 if not told:
-                    logger.warning("nothing comes from %s: %s", self._durable, error)
+                    logger.warning("nothing comes from %s: %s %s", self._durable, type(error).__name__, error)
                 told = True
             await self._wait(_PAUSE_S)
 

@@ -191,3 +191,12 @@ async def test_client_that_closed_for_good_is_replaced(own_nats: NatsServer, str
         await first.close()
         await send(delivery, placed(1))
         assert connection.client is not first
+
+
+async def test_server_that_answers_nobody(own_nats: NatsServer, streams: Streams, telemetry: Telemetry) -> None:
+    """With a server that hangs an event is not delivered, and the service ends all the same."""
+    own_nats.start()
+    async with asyncio.timeout(40), service(own_nats.url, streams, telemetry, Seen()) as delivery:
+        own_nats.freeze()
+        with pytest.raises(DeliveryError):
+            await delivery.send(placed(1))
