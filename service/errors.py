@@ -20,7 +20,7 @@ import math
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from observability.database import is_busy
@@ -113,9 +113,9 @@ PROBLEMS: dict[type[ShopError], tuple[int, str]] = {
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Render the shop's errors as problems, and a database that has too much to do as 503."""
+    """Render the shop's errors as problems, and a database that has too much to do, or is away for now, as 503."""
     app.add_exception_handler(ShopError, _render)
-    for kind in (OperationalError, NoConnection):
+    for kind in (DBAPIError, NoConnection):
         app.add_exception_handler(kind, _database_failed)
 
 
@@ -132,6 +132,6 @@ async def _render(_request: Request, error: Exception) -> Response:
 async def _database_failed(_request: Request, error: Exception) -> Response:
     if not is_busy(error):
         raise error
-    logger.warning("the database has too much to do: %s", error.args[0])
-    detail = "The database has more to do than it can; ask again."
+    logger.warning("the database has too much to do, or is away: %s", error.args[0])
+    detail = "The database does not answer in time; ask again."
     return problem(503, "Service busy", detail, headers={"retry-after": "1"})

@@ -7,9 +7,8 @@ from typing import Annotated
 
 from pydantic import AnyHttpUrl, AnyUrl, Field, UrlConstraints, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
+from observability.database import database_url, usable_url
 from observability.inbound import InboundContext
 
 HttpUrl = Annotated[AnyHttpUrl, UrlConstraints(max_length=2048)]
@@ -29,7 +28,7 @@ class ServiceSettings(BaseSettings):
     """Where SQLite files live while no database is named."""
 
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
-    """SQLAlchemy URL with an asyncio driver; by default a SQLite file of the service's own."""
+    """PostgreSQL's URL, or SQLAlchemy's with an asyncio driver; by default a SQLite file of the service's own."""
 
     redis_url: RedisUrl | None = Field(default=None, validation_alias="REDIS_URL")
     """Redis or Valkey, which the replicas of a service share as a cache; by default each has its own memory."""
@@ -54,18 +53,8 @@ class ServiceSettings(BaseSettings):
 
     @field_validator("database_url")
     @classmethod
-    def _known_to_sqlalchemy(cls, value: str | None) -> str | None:
-        if not value:
-            return None
-        try:
-            dialect = make_url(value).get_dialect()
-        except (ArgumentError, NoSuchModuleError):
-            raise ValueError("not a database URL; write one like sqlite+aiosqlite:///shop.db") from None
-        if dialect.name == "sqlite" and make_url(value).database in (None, "", ":memory:"):
-            raise ValueError("a database in memory has one connection; name a file: sqlite+aiosqlite:///shop.db")
-        if not dialect.is_async:
-            raise ValueError(f"the driver {dialect.driver!r} is not asynchronous; name one, as in sqlite+aiosqlite://")
-        return value
+    def _usable(cls, value: str | None) -> str | None:
+        return usable_url(value) if value else None
 
     @property
     def cache(self) -> str | None:
@@ -74,10 +63,7 @@ class ServiceSettings(BaseSettings):
 
     def database(self, service_name: str) -> str:
         """The SQLAlchemy URL of a service's database."""
-        if self.database_url is not None:
-            return self.database_url
-        file = URL.create("sqlite+aiosqlite", database=str(self.data_dir / f"{service_name}.db"))
-        return file.render_as_string(hide_password=False)
+        return database_url(service_name, self.data_dir, self.database_url)
 
 
 class OrdersSettings(ServiceSettings):

@@ -54,7 +54,8 @@ class SqlStock:
 
     async def _reserve(self, order_id: str, sku: str, quantity: int) -> Reservation:
         async with self._engine.begin() as connection:
-            item = await _item(connection, sku)
+            # Locked, so that of one order's requests at once the later ones find what the first one has reserved.
+            item = await _item(connection, sku, lock=True)
             if item is None:
                 raise NotFound("No goods are known by this sku; GET /stock lists them.")
             reservation = Reservation(order_id, sku, quantity, item.unit_price * quantity, item.currency)
@@ -91,6 +92,7 @@ class SqlStock:
             return str(row.sku)
 
 
-async def _item(connection: AsyncConnection, sku: str) -> StockItem | None:
-    row = (await connection.execute(sa.select(_stock).where(_stock.c.sku == sku))).mappings().one_or_none()
+async def _item(connection: AsyncConnection, sku: str, *, lock: bool = False) -> StockItem | None:
+    query = sa.select(_stock).where(_stock.c.sku == sku)
+    row = (await connection.execute(query.with_for_update() if lock else query)).mappings().one_or_none()
     return None if row is None else StockItem(**row)

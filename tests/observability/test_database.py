@@ -1,10 +1,12 @@
-"""The services' databases: the schema, and readers beside a writer."""
+"""The services' databases, on each kind: the schema, starts at once, and readers beside a writer."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -24,6 +26,22 @@ pytestmark = pytest.mark.anyio
 
 INVENTORY = Path(service.inventory.__file__).with_name("migrations")
 PAYMENTS = Path(service.payments.__file__).with_name("migrations")
+ROOT = Path(__file__).parents[2]
+START = """
+import asyncio, pathlib, sys
+from observability.database import create_engine, migrate
+from service.inventory.store import SqlStock
+
+async def start(url, migrations):
+    engine = create_engine(url)
+    await migrate(engine, "inventory", pathlib.Path(migrations))
+    print(len(await SqlStock(engine).items()))
+    await engine.dispose()
+
+print("ready", flush=True)
+sys.stdin.readline()
+asyncio.run(start(*sys.argv[1:]))
+"""
 
 
 async def test_insert_or_find() -> None:
@@ -51,20 +69,51 @@ def test_unusable_file(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
-    """The engine of a database that is not there yet, nor is its folder."""
-    engine = create_engine(f"sqlite+aiosqlite:///{tmp_path}/new/shop.db")
+async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    """The engine of an empty database of each kind; of SQLite's neither the file nor its folder is there."""
+    engine = create_engine(database_url)
     yield engine
     await engine.dispose()
 
 
-async def test_starts_at_once(tmp_path: Path) -> None:
+@pytest.fixture
+async def sqlite(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+    """The engine of a SQLite database."""
+    engine = create_engine(f"sqlite+aiosqlite:///{tmp_path}/shop.db")
+    yield engine
+    await engine.dispose()
+
+
+async def test_starts_at_once(database_url: str) -> None:
     """Several starts at once in one event loop bring one database up to date, and the goods are on the shelf once."""
-    engines = [create_engine(f"sqlite+aiosqlite:///{tmp_path}/inventory.db") for _ in range(4)]
+    engines = [create_engine(database_url) for _ in range(4)]
     await asyncio.gather(*(migrate(engine, "inventory", INVENTORY) for engine in engines))
     assert len(await SqlStock(engines[0]).items()) == 3
     for engine in engines:
         await engine.dispose()
+
+
+def test_processes_start_at_once(database_url: str) -> None:
+    """Several processes that start at once bring one empty database up to date, and none of them fails or finds less."""
+    starts = [
+        subprocess.Popen(
+            [sys.executable, "-c", START, database_url, INVENTORY],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for start in starts:
+        assert start.stdout is not None
+        assert start.stdout.readline() == "ready\n"
+    for start in starts:
+        assert start.stdin is not None
+        start.stdin.write("\n")
+        start.stdin.flush()
+    assert [start.communicate(timeout=50) for start in starts] == [("3\n", "")] * 3
 
 
 async def test_start_beside_a_start(tmp_path: Path) -> None:
@@ -104,27 +153,28 @@ async def test_readers_beside_a_writer(engine: AsyncEngine) -> None:
     assert item.available == 1_000_000
 
 
-async def test_writers_wait(engine: AsyncEngine) -> None:
-    """Transactions that read and then write, many at once, all succeed, and none loses another's change."""
-    async with engine.begin() as connection:
+async def test_writers_wait(sqlite: AsyncEngine) -> None:
+    """On SQLite, transactions that read and then write, many at once, all succeed, and none loses another's change."""
+    async with sqlite.begin() as connection:
         await connection.execute(text("CREATE TABLE count (n INTEGER)"))
         await connection.execute(text("INSERT INTO count VALUES (0)"))
 
     async def increment() -> None:
-        async with engine.begin() as connection:
+        async with sqlite.begin() as connection:
             n = (await connection.execute(text("SELECT n FROM count"))).scalar_one()
             await asyncio.sleep(0)
             await connection.execute(text("UPDATE count SET n = :n"), {"n": n + 1})
 
     await asyncio.gather(*(increment() for _ in range(20)))
-    async with for_reading(engine).connect() as connection:
+    async with for_reading(sqlite).connect() as connection:
         assert (await connection.execute(text("SELECT n FROM count"))).scalar_one() == 20
 
 
 async def test_schema(engine: AsyncEngine) -> None:
-    """The schema has the tables of its service, and SQLite minds the references between them."""
+    """The schema has the tables of its service, and the references between them are minded."""
     await migrate(engine, "inventory", INVENTORY)
     async with engine.connect() as connection:
         names = await connection.run_sync(lambda sync: inspect(sync).get_table_names())
-        assert (await connection.execute(text("PRAGMA foreign_keys"))).scalar_one() == 1
-    assert names == ["alembic_version_inventory", "reservations", "stock"]
+        assert sorted(names) == ["alembic_version_inventory", "reservations", "stock"]
+        with pytest.raises(IntegrityError):
+            await connection.execute(text("INSERT INTO reservations VALUES ('order-1', 'nothing', 1)"))

@@ -1,9 +1,9 @@
-"""The shelf's contract, held by the fake and the real one."""
+"""The shelf's contract, held by the fake and the real one on each database."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -20,15 +20,15 @@ pytestmark = pytest.mark.anyio
 KETTLES = 3
 
 
-@pytest.fixture(params=["fake", "sql"])
-async def stock(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stock]:
-    """A shelf of either kind with the first goods on it."""
+@pytest.fixture(params=["fake", "sqlite", "postgresql"])
+async def stock(request: pytest.FixtureRequest, empty_database: Callable[[str], str]) -> AsyncIterator[Stock]:
+    """A shelf of each kind with the first goods on it."""
     if request.param == "fake":
         yield FakeStock(
             [StockItem("mug", "Mug", 1250, "EUR", 1_000_000), StockItem("kettle", "Kettle", 8900, "EUR", KETTLES)]
         )
         return
-    engine = create_engine(f"sqlite+aiosqlite:///{tmp_path}/inventory.db")
+    engine = create_engine(empty_database(request.param))
     await migrate(engine, "inventory", Path(service.inventory.__file__).with_name("migrations"))
     yield SqlStock(engine)
     await engine.dispose()

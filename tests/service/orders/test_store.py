@@ -1,9 +1,9 @@
-"""The store's contract, held by the fake and the real one."""
+"""The store's contract, held by the fake and the real one on each database."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,13 +23,13 @@ LEASE_S = 30
 LATER = LEASE_S * 1_000_000
 
 
-@pytest.fixture(params=["fake", "sql"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    """An empty store of either kind."""
+@pytest.fixture(params=["fake", "sqlite", "postgresql"])
+async def store(request: pytest.FixtureRequest, empty_database: Callable[[str], str]) -> AsyncIterator[Store]:
+    """An empty store of each kind."""
     if request.param == "fake":
         yield FakeStore()
         return
-    engine = create_engine(f"sqlite+aiosqlite:///{tmp_path}/orders.db")
+    engine = create_engine(empty_database(request.param))
     await migrate(engine, "orders", Path(service.orders.__file__).with_name("migrations"))
     yield SqlStore(engine)
     await engine.dispose()

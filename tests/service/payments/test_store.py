@@ -1,9 +1,9 @@
-"""The ledger's contract, held by the fake and the real one."""
+"""The ledger's contract, held by the fake and the real one on each database."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,13 @@ pytestmark = pytest.mark.anyio
 PAYMENT = Payment("order-1", 2500, "EUR", "4242", approved=True)
 
 
-@pytest.fixture(params=["fake", "sql"])
-async def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ledger]:
-    """An empty ledger of either kind."""
+@pytest.fixture(params=["fake", "sqlite", "postgresql"])
+async def ledger(request: pytest.FixtureRequest, empty_database: Callable[[str], str]) -> AsyncIterator[Ledger]:
+    """An empty ledger of each kind."""
     if request.param == "fake":
         yield FakeLedger()
         return
-    engine = create_engine(f"sqlite+aiosqlite:///{tmp_path}/payments.db")
+    engine = create_engine(empty_database(request.param))
     await migrate(engine, "payments", Path(service.payments.__file__).with_name("migrations"))
     yield SqlLedger(engine)
     await engine.dispose()
