@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import opentelemetry.sdk.trace as sdk_trace
 import pytest
@@ -17,6 +18,7 @@ from observability.events.event import Event
 from observability.events.inbox import inbox_table
 from observability.events.outbox import outbox_table
 from observability.testing import Recorder
+from tests.postgres import PostgresServer
 
 
 @pytest.fixture
@@ -28,21 +30,34 @@ def recorder(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> Recorder:
 
 @asynccontextmanager
 async def database(url: str, service_name: str = "shop") -> AsyncIterator[AsyncEngine]:
-    """A database with the two tables of a service."""
+    """A database with the two tables of a service, which go with the block."""
     engine = create_engine(url)
+    if engine.dialect.name == "sqlite":
+        await _write_ahead(engine)
+    tables = [outbox_table(service_name), inbox_table(service_name)]
     async with engine.begin() as connection:
-        await connection.run_sync(outbox_table(service_name).create)
-        await connection.run_sync(inbox_table(service_name).create)
+        for table in tables:
+            await connection.run_sync(table.create)
     try:
         yield engine
     finally:
+        async with engine.begin() as connection:
+            for table in tables:
+                await connection.run_sync(table.drop)
         await engine.dispose()
 
 
+@pytest.fixture(scope="session")
+def database_of_events(shared_postgres: PostgresServer) -> Iterator[str]:
+    """One PostgreSQL database, since making one takes longer than a test."""
+    with shared_postgres.database() as url:
+        yield url
+
+
 @pytest.fixture
-async def engine(database_url: str, anyio_backend: object) -> AsyncIterator[AsyncEngine]:  # noqa: ARG001 - the loop
-    """A database of each kind."""
-    async with database(database_url) as made:
+async def postgresql_engine(database_of_events: str, anyio_backend: object) -> AsyncIterator[AsyncEngine]:  # noqa: ARG001 - the loop
+    """A PostgreSQL database, where its own way of doing things matters."""
+    async with database(database_of_events) as made:
         yield made
 
 
@@ -51,6 +66,20 @@ async def sqlite_engine(tmp_path: Path, anyio_backend: object) -> AsyncIterator[
     """A SQLite file, where the kind does not matter."""
     async with database(f"sqlite+aiosqlite:///{tmp_path}/shop.db") as made:
         yield made
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest, anyio_backend: object) -> AsyncEngine:  # noqa: ARG001 - the loop
+    """A database of each kind."""
+    made: AsyncEngine = request.getfixturevalue(f"{request.param}_engine")
+    return made
+
+
+async def _write_ahead(engine: AsyncEngine) -> None:
+    """Do for a file what `migrate` does first."""
+    async with engine.connect() as connection:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        await driver.execute("PRAGMA journal_mode=WAL")
 
 
 def unthreaded_engine(file: Path, service_name: str = "shop") -> AsyncEngine:
