@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 
@@ -20,6 +20,12 @@ async def running_task(work: Coroutine[Any, Any, None], name: str) -> AsyncItera
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await end(task)
+
+
+async def end(task: asyncio.Task[None]) -> None:
+    """Cancel a task and return when it has ended; what it raises is raised here."""
+    task.cancel()
+    await asyncio.wait({task})  # unlike `await task`, it lets whoever waits be cancelled too
+    if not task.cancelled():
+        task.result()

@@ -1,0 +1,77 @@
+"""Tasks that live as long as a block."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from observability.tasks import running_task
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_ends_with_the_block() -> None:
+    """The task runs beside the block, under its name, and has ended when the block has."""
+    happened: list[str] = []
+    began = asyncio.Event()
+
+    async def work() -> None:
+        current = asyncio.current_task()
+        assert current is not None
+        happened.append(current.get_name())
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            happened.append("ended")
+
+    async with running_task(work(), "work"):
+        await began.wait()
+    assert happened == ["work", "ended"]
+
+
+async def test_never_began() -> None:
+    """A block that ends at once takes the task with it, which then never began."""
+    async with running_task(asyncio.sleep(3600), "work"):
+        pass
+
+
+async def test_failure() -> None:
+    """What the task has raised is raised at the end of the block."""
+
+    async def work() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        async with running_task(work(), "work"):
+            await asyncio.sleep(0)
+
+
+async def test_cancelled_while_it_ends() -> None:
+    """Who is cancelled while the task takes its time to end does not go on as if nothing had been said."""
+    ending, release = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ending.set()
+            await release.wait()
+
+    went_on = False
+
+    async def block() -> None:
+        nonlocal went_on
+        async with running_task(work(), "work"):
+            await asyncio.sleep(0)
+        went_on = True
+
+    task = asyncio.create_task(block())
+    await ending.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not went_on
+    release.set()
