@@ -23,9 +23,7 @@ async def running_task(work: Coroutine[Any, Any, None], name: str) -> AsyncItera
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await end(task)
 
 
 @asynccontextmanager
@@ -53,8 +51,13 @@ async def repeated(work: Callable[[], Awaitable[object]], every_s: float, name: 
         yield
     finally:
         ending.set()
-        _, late = await asyncio.wait({task}, timeout=END_TIMEOUT_S)
-        for one in late:
-            one.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await asyncio.wait({task}, timeout=END_TIMEOUT_S)
+        await end(task)
+
+
+async def end(task: asyncio.Task[None]) -> None:
+    """Cancel a task and return when it has ended; what it raises is raised here."""
+    task.cancel()
+    await asyncio.wait({task})  # unlike `await task`, it lets whoever waits be cancelled too
+    if not task.cancelled():
+        task.result()

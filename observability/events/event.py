@@ -21,14 +21,17 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 MAX_ATTRIBUTE = 255
 """Longest type, source, subject or id of an event, in characters."""
 
+MAX_TRACESTATE = 512
+"""Longest tracestate that goes with an event, in characters; a longer one is left out. W3C asks for no more."""
+
 _CONTENT_TYPE = "application/json"
 _JSON = re.compile(r"application/(json|[^;/]+\+json)\s*(;|$)", re.IGNORECASE)
 _W3C = TraceContextTextMapPropagator()
 _TRACE = ("traceparent", "tracestate")
 
 
-class NotAnEventError(Exception):
-    """A message is no CloudEvent with JSON data; the text says what is wrong with it."""
+class NotAnEventError(ValueError):
+    """This is no event that can be delivered and applied once; the text says what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,10 @@ class Event:
         id: Unique within the source.
         time: When it happened, with its time zone.
         traceparent, tracestate: The span in which it came to be (W3C Trace Context); set when it is stored.
+
+    Raises:
+        NotAnEventError: An attribute has no characters, more than 255, or some that cannot be printed; or the time has
+            no zone. Found here, it is a fault of whoever tells the event, and not one of its delivery.
     """
 
     type: str
@@ -55,6 +62,14 @@ class Event:
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
     traceparent: str | None = None
     tracestate: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("type", "source", "subject", "id"):
+            text = getattr(self, name)
+            if not 1 <= len(text) <= MAX_ATTRIBUTE or not text.isprintable():
+                raise NotAnEventError(f"The {name} of an event has to have 1 to {MAX_ATTRIBUTE} printable characters.")
+        if self.time.tzinfo is None:
+            raise NotAnEventError("The time of an event has to have a time zone.")
 
     @property
     def context(self) -> Context:
@@ -67,6 +82,8 @@ def trace_context() -> dict[str, str]:
     carrier: dict[str, str] = {}
     if trace.get_current_span().get_span_context().is_valid:
         _W3C.inject(carrier)
+    if len(carrier.get("tracestate", "")) > MAX_TRACESTATE:
+        del carrier["tracestate"]
     return carrier
 
 
@@ -105,12 +122,13 @@ def from_message(headers: Mapping[str, str], body: bytes) -> Event:
     """The event in a message in binary mode; whether its data is JSON is for whoever reads them to find out.
 
     Raises:
-        NotAnEventError: It holds none, or one that this kit does not take: without JSON as its content type, without a
-            subject, or with an attribute of more than 255 characters or with control characters.
+        NotAnEventError: It holds none, or one that this kit does not take: without JSON as its content type, or without
+            a subject.
     """
     headers = {name.lower(): value for name, value in headers.items()}
-    if "ce-specversion" not in headers:
-        raise NotAnEventError("There is no ce-specversion; events are taken as CloudEvents 1.0 in binary mode.")
+    for name in ("ce-specversion", "ce-id"):  # in their place the library would put something of its own
+        if name not in headers:
+            raise NotAnEventError(f"There is no {name}; events are taken as CloudEvents 1.0 in binary mode.")
     content_type = headers.get("content-type", "")
     if not _JSON.match(content_type):
         raise NotAnEventError("The data of an event has to be JSON, and its content-type has to say so.")
@@ -120,12 +138,11 @@ def from_message(headers: Mapping[str, str], body: bytes) -> Event:
         raise NotAnEventError(f"This is no CloudEvent 1.0; wrong are: {', '.join(sorted(error.errors))}.") from error
     except (ValueError, OverflowError) as error:
         raise NotAnEventError("This is no CloudEvent 1.0: ce-time is no time of RFC 3339.") from error
-    texts = {name: str(found.get_attributes().get(name, "")) for name in ("type", "source", "subject", "id")}
-    for name, text in texts.items():
-        if not text or len(text) > MAX_ATTRIBUTE or not text.isprintable():
-            raise NotAnEventError(f"ce-{name} has to have 1 to {MAX_ATTRIBUTE} printable characters.")
     return Event(
-        **texts,
+        type=found.get_type(),
+        source=found.get_source(),
+        subject=found.get_subject() or "",
+        id=found.get_id(),
         data=body,
         time=found.get_time() or datetime.now(UTC),
         traceparent=found.get_extension("traceparent"),

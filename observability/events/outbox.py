@@ -18,7 +18,8 @@ import sqlalchemy as sa
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
-from observability.events.event import Event
+from observability.database import for_reading
+from observability.events.event import MAX_TRACESTATE, Event
 from observability.events.telemetry import EventTelemetry
 from observability.events.transaction import connection_of, on_commit
 from observability.providers import Telemetry
@@ -215,7 +216,7 @@ class Outbox:
         )
         dead = sa.select(sa.func.count()).where(t.c.sent_at.is_(None), t.c.died_at.is_not(None))
         with suppress_instrumentation():
-            async with self.engine.connect() as connection:
+            async with for_reading(self.engine).connect() as connection:
                 pending, oldest = (await connection.execute(waiting)).one()
                 died = (await connection.execute(dead)).scalar_one()
         return Backlog(pending, (_now() - oldest) / 1e6 if pending else 0.0, died)
@@ -223,7 +224,7 @@ class Outbox:
     async def unsent(self, limit: int) -> list[Stored]:
         """Events that wait or are dead, the oldest first."""
         t = self._table
-        async with self.engine.connect() as connection:
+        async with for_reading(self.engine).connect() as connection:
             rows = await connection.execute(sa.select(t).where(t.c.sent_at.is_(None)).order_by(t.c.seq).limit(limit))
             return [
                 Stored(_event(row), row["added_at"], row["attempts"], row["reason"], row["died_at"] is not None)
@@ -322,7 +323,7 @@ def outbox_table(service_name: str) -> sa.Table:
         sa.Column("data", sa.LargeBinary, nullable=False),
         sa.Column("time", sa.BigInteger, nullable=False),
         sa.Column("traceparent", sa.String(55)),
-        sa.Column("tracestate", sa.String(512)),
+        sa.Column("tracestate", sa.String(MAX_TRACESTATE)),
         sa.Column("added_at", sa.BigInteger, nullable=False),
         sa.Column("waits_since", sa.BigInteger, nullable=False),  # nanoseconds; all others are microseconds
         sa.Column("due_at", sa.BigInteger, nullable=False),  # later than now while it is claimed or waits
@@ -357,7 +358,7 @@ def _event(row: Mapping[Any, Any]) -> Event:
 
 
 def _microseconds(time: datetime) -> int:
-    return int(time.timestamp() * 1_000_000)
+    return round(time.timestamp() * 1_000_000)  # all digits are there, the last one a little off
 
 
 def _now() -> int:

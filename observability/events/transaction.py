@@ -20,7 +20,7 @@ async def connection_of(transaction: AsyncConnection | AsyncSession) -> AsyncCon
 def on_commit(connection: AsyncConnection, told: Callable[[], None]) -> None:
     """Have a function called once when the transaction of a connection commits, just before the database does.
 
-    After a rollback it is not called, nor by a later transaction.
+    After a rollback it is not called, nor by a later transaction; that of a savepoint alone does not count.
     """
     sync: sqlalchemy.Connection = connection.sync_connection  # type: ignore[assignment]  # it is in a transaction
     if sync not in _told_on_commit:  # a listener cannot be taken away while it is called, so each connection has one

@@ -1,67 +1,77 @@
-"""Tasks beside a block."""
+"""Tasks that live as long as a block."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
-from observability.tasks import END_TIMEOUT_S, repeated
-from tests.virtual_time import VirtualTimeLoop
+from observability.tasks import running_task
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    """Waits take no time."""
-    return "asyncio", {"loop_factory": VirtualTimeLoop}
+async def test_ends_with_the_block() -> None:
+    """The task runs beside the block, under its name, and has ended when the block has."""
+    happened: list[str] = []
+    began = asyncio.Event()
+
+    async def work() -> None:
+        current = asyncio.current_task()
+        assert current is not None
+        happened.append(current.get_name())
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            happened.append("ended")
+
+    async with running_task(work(), "work"):
+        await began.wait()
+    assert happened == ["work", "ended"]
 
 
-class Work:
-    """Takes its time, and counts its runs."""
-
-    def __init__(self, takes_s: float) -> None:
-        self._takes_s = takes_s
-        self.begun = self.ended = 0
-
-    async def __call__(self) -> None:
-        self.begun += 1
-        await asyncio.sleep(self._takes_s)
-        self.ended += 1
+async def test_never_began() -> None:
+    """A block that ends at once takes the task with it, which then never began."""
+    async with running_task(asyncio.sleep(3600), "work"):
+        pass
 
 
-async def test_repeated() -> None:
-    """Work is done at once, and again after each wait."""
-    work = Work(1)
-    async with repeated(work, 10, "work"):
-        await asyncio.sleep(22.5)
-    assert (work.begun, work.ended) == (3, 3)
+async def test_failure() -> None:
+    """What the task has raised is raised at the end of the block."""
+
+    async def work() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        async with running_task(work(), "work"):
+            await asyncio.sleep(0)
 
 
-async def test_under_way() -> None:
-    """A run that is under way at the block's end comes to its own end, and is the last one."""
-    work = Work(2)
-    async with repeated(work, 10, "work"):
-        await asyncio.sleep(1)
-    assert (work.begun, work.ended) == (1, 1)
+async def test_cancelled_while_it_ends() -> None:
+    """Who is cancelled while the task takes its time to end does not go on as if nothing had been said."""
+    ending, release = asyncio.Event(), asyncio.Event()
 
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ending.set()
+            await release.wait()
 
-async def test_without_end() -> None:
-    """A run that takes too long after the block's end is cut off."""
-    work = Work(2 + END_TIMEOUT_S)
-    async with repeated(work, 10, "work"):
-        await asyncio.sleep(1)
-    assert (work.begun, work.ended) == (1, 0)
+    went_on = False
 
+    async def block() -> None:
+        nonlocal went_on
+        async with running_task(work(), "work"):
+            await asyncio.sleep(0)
+        went_on = True
 
-async def test_error() -> None:
-    """What a run raises ends the work, and is raised at the block's end."""
-
-    async def fail() -> None:
-        raise ConnectionError
-
-    with pytest.raises(ConnectionError):
-        async with repeated(fail, 10, "work"):
-            await asyncio.sleep(50)
+    task = asyncio.create_task(block())
+    await ending.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not went_on
+    release.set()

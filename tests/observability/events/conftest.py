@@ -1,17 +1,123 @@
-"""A NATS server for a module's tests, and names of their own for the streams of each."""
+"""What the tests of events share: databases with an outbox and an inbox, NATS servers, one clock for all spans."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import opentelemetry.sdk.trace as sdk_trace
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from observability.database import create_engine
+from observability.events.event import Event
+from observability.events.inbox import inbox_table
 from observability.events.nats.streams import Streams
+from observability.events.outbox import outbox_table
+from observability.testing import Recorder
 from tests.nats_server import NatsServer
+from tests.postgres import PostgresServer
 
 _NUMBERS = itertools.count(1)
+
+
+@pytest.fixture
+def recorder(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    """The plugin's, whose clock also tells since when an event waits."""
+    monkeypatch.setattr("observability.events.telemetry.time_ns", vars(sdk_trace)["time_ns"])
+    return recorder
+
+
+@asynccontextmanager
+async def database(url: str, service_name: str = "shop") -> AsyncIterator[AsyncEngine]:
+    """A database with the two tables of a service, which go with the block."""
+    engine = create_engine(url)
+    if engine.dialect.name == "sqlite":
+        await _write_ahead(engine)
+    tables = [outbox_table(service_name), inbox_table(service_name)]
+    async with engine.begin() as connection:
+        for table in tables:
+            await connection.run_sync(table.create)
+    try:
+        yield engine
+    finally:
+        async with engine.begin() as connection:
+            for table in tables:
+                await connection.run_sync(table.drop)
+        await engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def database_of_events(shared_postgres: PostgresServer) -> Iterator[str]:
+    """One PostgreSQL database, since making one takes longer than a test."""
+    with shared_postgres.database() as url:
+        yield url
+
+
+@pytest.fixture
+async def postgresql_engine(database_of_events: str, anyio_backend: object) -> AsyncIterator[AsyncEngine]:  # noqa: ARG001 - the loop
+    """A PostgreSQL database, where its own way of doing things matters."""
+    async with database(database_of_events) as made:
+        yield made
+
+
+@pytest.fixture
+async def sqlite_engine(tmp_path: Path, anyio_backend: object) -> AsyncIterator[AsyncEngine]:  # noqa: ARG001 - the loop
+    """A SQLite file, where the kind does not matter."""
+    async with database(f"sqlite+aiosqlite:///{tmp_path}/shop.db") as made:
+        yield made
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest, anyio_backend: object) -> AsyncEngine:  # noqa: ARG001 - the loop
+    """A database of each kind."""
+    made: AsyncEngine = request.getfixturevalue(f"{request.param}_engine")
+    return made
+
+
+async def _write_ahead(engine: AsyncEngine) -> None:
+    """Do for a file what `migrate` does first."""
+    async with engine.connect() as connection:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        await driver.execute("PRAGMA journal_mode=WAL")
+
+
+def unthreaded_engine(file: Path, service_name: str = "shop") -> AsyncEngine:
+    """A SQLite file with both tables that is asked without threads: for virtual time, and for many short tests."""
+    engine = sa.create_engine(f"sqlite:///{file}")
+    engine.dialect.is_async = True  # so that it may have the asynchronous face; its calls block, for a moment
+
+    @sa.event.listens_for(engine, "connect")
+    def on_connect(connection: object, _record: object) -> None:
+        connection.isolation_level = None  # type: ignore[attr-defined]  # the driver would begin by itself
+
+    @sa.event.listens_for(engine, "begin")
+    def on_begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    with sa.create_engine(f"sqlite:///{file}").begin() as connection:
+        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        connection.exec_driver_sql("PRAGMA synchronous=OFF")
+        outbox_table(service_name).create(connection)
+        inbox_table(service_name).create(connection)
+    return AsyncEngine(engine)
+
+
+def an_event(subject: str = "1", *, type: str = "order.placed", id: str | None = None) -> Event:  # noqa: A002
+    """An event about a subject."""
+    event = Event(type, "/shop", subject, b"{}")
+    return event if id is None else Event(type, "/shop", subject, b"{}", id=id)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return when something has come true; the test's own time limit is the bound."""
+    while not condition():  # noqa: ASYNC110 - what is looked at knows no events
+        await asyncio.sleep(0.002)
 
 
 @pytest.fixture(scope="module")
