@@ -25,6 +25,9 @@ def test_defaults() -> None:
         ("DATABASE_URL", "canary", "not a database URL"),
         ("DATABASE_URL", "sqlite:///canary.db", "not asynchronous"),
         ("INVENTORY_URL", "canary", "valid URL"),
+        ("SHIPPING_URL", "canary", "valid URL"),
+        ("BROKER_URL", "amqp://canary", "not the URL of a broker"),
+        ("BROKER_URL", "nats://here,http://canary", "not the URL of a broker"),
         ("REDIS_URL", "canary", "valid URL"),
         ("REDIS_URL", "http://canary", "scheme"),
         ("REDIS_URL", "redis:///canary", "host"),
@@ -95,6 +98,24 @@ def test_database_in_memory(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("DATABASE_URL", url)
     with pytest.raises(ValidationError, match="name a file"):
         ServiceSettings()
+
+
+@pytest.mark.parametrize("value", ["nats://user:pass@one:4222", "tls://one,tls://two"])
+def test_broker(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """A broker is named by its URL, or by several of a cluster; empty means that there is none."""
+    assert OrdersSettings().broker_url is None
+    monkeypatch.setenv("BROKER_URL", value)
+    assert OrdersSettings().broker_url == value
+    monkeypatch.setenv("BROKER_URL", "")
+    assert OrdersSettings().broker_url is None
+
+
+def test_events_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The token of events is read, and not told by the text of the settings."""
+    assert OrdersSettings().events_token is None
+    monkeypatch.setenv("CLEARSPAN_EVENTS_TOKEN", "canary")
+    assert OrdersSettings().events_token == "canary"
+    assert "canary" not in repr(OrdersSettings())
 
 
 def test_frozen() -> None:
