@@ -113,7 +113,7 @@ def test_processes_start_at_once(database_url: str) -> None:
         assert start.stdin is not None
         start.stdin.write("\n")
         start.stdin.flush()
-    assert [start.communicate(timeout=50) for start in starts] == [("3\n", "")] * 3
+    assert [start.communicate(timeout=50) for start in starts] == [("4\n", "")] * 3
 
 
 async def test_start_beside_a_start(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ async def test_start_beside_a_start(tmp_path: Path) -> None:
     other.execute("ROLLBACK")
     other.close()
     await start
-    assert len(await SqlStock(engine).items()) == 3
+    assert len(await SqlStock(engine).items()) == 4
     await engine.dispose()
 
 
@@ -177,4 +177,4 @@ async def test_schema(engine: AsyncEngine) -> None:
         names = await connection.run_sync(lambda sync: inspect(sync).get_table_names())
         assert sorted(names) == ["alembic_version_inventory", "reservations", "stock"]
         with pytest.raises(IntegrityError):
-            await connection.execute(text("INSERT INTO reservations VALUES ('order-1', 'nothing', 1)"))
+            await connection.execute(text("INSERT INTO reservations VALUES ('order-1', 'nothing', 1, false)"))
