@@ -1,6 +1,7 @@
 """`python -m drills`: break one thing after the other under load, and print what became of it.
 
-First what the shop depends on fails in many ways, one at a time; then processes are killed at random.
+First what the shop depends on fails in many ways, one at a time; then processes are killed at random; then two replicas
+share one outbox.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ import asyncio
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,11 +24,28 @@ from drills.crashes import SHORT as SHORT_CRASHES
 from drills.crashes import crash
 from drills.drill import LONG, SHORT, drill
 from drills.processes import redis_server
+from drills.replicas import LONG as LONG_REPLICAS
+from drills.replicas import SHORT as SHORT_REPLICAS
+from drills.replicas import replicate
 from drills.report import table
 from drills.scenarios import SCENARIOS
 
 _WIDTH = 160
 """Wider than many terminals: a table that is cut says nothing."""
+
+
+class _Outcome(Protocol):
+    """What became of a run that is told in words."""
+
+    @property
+    def name(self) -> str: ...
+
+    def failures(self) -> Iterator[str]: ...
+
+    def told(self) -> str: ...
+
+
+_Run = Callable[[Path, Callable[[str], None]], Coroutine[Any, Any, _Outcome]]
 
 
 def main() -> int:
@@ -38,17 +59,19 @@ def main() -> int:
         return not chosen.names or any(part in name for part in chosen.names)
 
     scenarios = [one for one in SCENARIOS if is_chosen(one.name)]
-    crashes = [one for one in (SHORT_CRASHES if chosen.short else LONG_CRASHES) if is_chosen(one.name)]
+    crashes, replicas = (SHORT_CRASHES, SHORT_REPLICAS) if chosen.short else (LONG_CRASHES, LONG_REPLICAS)
+    runs: list[_Run] = [partial(crash, one) for one in crashes if is_chosen(one.name)]
+    runs += [partial(replicate, one) for one in replicas if is_chosen(one.name)]
     console = Console(highlight=False, soft_wrap=True, width=_WIDTH)
     if redis_server() is None and (without := [one for one in scenarios if one.reads]):
         console.print(f"redis-server is not installed; left out: {', '.join(one.name for one in without)}")
         scenarios = [one for one in scenarios if one not in without]
-    if not scenarios and not crashes:
+    if not scenarios and not runs:
         console.print("no scenario to run")
         return 1
     folder = Path(tempfile.mkdtemp(prefix="clearspan-drill-"))
     failures = []
-    for number in range(1 + len(crashes)):
+    for number in range(1 + len(runs)):
         (folder / str(number)).mkdir()
     if scenarios:
         outcomes = asyncio.run(drill(scenarios, SHORT if chosen.short else LONG, folder / "0", console.print))
@@ -56,8 +79,8 @@ def main() -> int:
         for one in outcomes:
             console.print(f"[bold]{one.name}[/]: {escape(one.trace)}")
         failures += [f"{one.name}: {failure}" for one in outcomes for failure in one.failures()]
-    for number, crashing in enumerate(crashes, 1):
-        outcome = asyncio.run(crash(crashing, folder / str(number), console.print))
+    for number, run in enumerate(runs, 1):
+        outcome = asyncio.run(run(folder / str(number), console.print))
         console.print(f"[bold]{outcome.name}[/]\n{escape(outcome.told())}")
         failures += [f"{outcome.name}: {failure}" for failure in outcome.failures()]
     for failure in failures:

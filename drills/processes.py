@@ -136,7 +136,7 @@ async def running_shop(folder: Path, *, servers: bool = False) -> AsyncIterator[
         servers: Whether the services are on a PostgreSQL and a NATS, and not on SQLite files and HTTP.
     """
     names = [service.name for service in read_services(ROOT / "pyproject.toml")]
-    *ports, page, otlp, redis = _free_ports(len(names) + 3)
+    *ports, page, otlp, redis = free_ports(len(names) + 3)
     urls = {name: f"http://127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)}
     metrics = Metrics()
     async with AsyncExitStack() as stack:
@@ -189,7 +189,8 @@ def _redis(program: str, port: int, folder: Path) -> Member:
     return _Redis("redis", command, dict(os.environ), f"redis://127.0.0.1:{port}/0", "", folder / "redis.log")
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
     with ExitStack() as held:
         sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [one.getsockname()[1] for one in sockets]
