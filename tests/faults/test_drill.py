@@ -1,12 +1,14 @@
-"""The drill in its short form: real processes, real faults, and everything that is asked for holds."""
+"""The drills in their short form: real processes, real faults, and everything that is asked for holds."""
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from drills import crashes, replicas
 from drills.drill import SHORT, drill
 from drills.scenarios import SCENARIOS
 
@@ -29,3 +31,23 @@ async def test_drill(tmp_path: Path) -> None:
     assert "clearspan.fault=hang" in hanging.trace
     assert sum(hanging.statuses()[kind] for kind in ("503", "504")) > 0
     assert sum(killed.statuses()[kind] for kind in ("502", "503")) > 0
+
+
+@pytest.mark.timeout(120)  # waits for the lease of an order whose request was killed
+async def test_crashes(tmp_path: Path) -> None:
+    """With each service killed while orders come in, each order that was accepted ends once, and the books fit."""
+    (short,) = crashes.SHORT
+    outcome = await crashes.crash(short, tmp_path, logger.info)
+    assert list(outcome.failures()) == []
+    assert outcome.kills == Counter(short.killed)
+    assert outcome.accepted
+
+
+@pytest.mark.timeout(120)  # waits for the lease of the events that a killed replica had claimed
+async def test_replicas(tmp_path: Path) -> None:
+    """Of two replicas with one outbox, one killed, each event is applied once and in order, though some come twice."""
+    (short,) = replicas.SHORT
+    outcome = await replicas.replicate(short, tmp_path, logger.info)
+    assert list(outcome.failures()) == []
+    assert sum(outcome.committed.values()) > short.rate * short.seconds / 2  # there was a load
+    assert outcome.duplicates >= outcome.again
