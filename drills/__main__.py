@@ -1,4 +1,7 @@
-"""`python -m drills`: break one thing after the other under load, and print what became of it."""
+"""`python -m drills`: break one thing after the other under load, and print what became of it.
+
+First what the shop depends on fails in many ways, one at a time; then processes are killed at random.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from drills.crashes import LONG as LONG_CRASHES
+from drills.crashes import SHORT as SHORT_CRASHES
+from drills.crashes import crash
 from drills.drill import LONG, SHORT, drill
 from drills.processes import redis_server
 from drills.report import table
@@ -27,20 +33,33 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="parts of the scenarios' names; all without")
     parser.add_argument("--short", action="store_true", help="a few seconds a scenario, as in CI")
     chosen = parser.parse_args()
-    scenarios = [one for one in SCENARIOS if not chosen.names or any(name in one.name for name in chosen.names)]
+
+    def is_chosen(name: str) -> bool:
+        return not chosen.names or any(part in name for part in chosen.names)
+
+    scenarios = [one for one in SCENARIOS if is_chosen(one.name)]
+    crashes = [one for one in (SHORT_CRASHES if chosen.short else LONG_CRASHES) if is_chosen(one.name)]
     console = Console(highlight=False, soft_wrap=True, width=_WIDTH)
     if redis_server() is None and (without := [one for one in scenarios if one.reads]):
         console.print(f"redis-server is not installed; left out: {', '.join(one.name for one in without)}")
         scenarios = [one for one in scenarios if one not in without]
-    if not scenarios:
+    if not scenarios and not crashes:
         console.print("no scenario to run")
         return 1
     folder = Path(tempfile.mkdtemp(prefix="clearspan-drill-"))
-    outcomes = asyncio.run(drill(scenarios, SHORT if chosen.short else LONG, folder, console.print))
-    console.print(table(outcomes))
-    for one in outcomes:
-        console.print(f"[bold]{one.name}[/]: {escape(one.trace)}")
-    failures = [f"{one.name}: {failure}" for one in outcomes for failure in one.failures()]
+    failures = []
+    for number in range(1 + len(crashes)):
+        (folder / str(number)).mkdir()
+    if scenarios:
+        outcomes = asyncio.run(drill(scenarios, SHORT if chosen.short else LONG, folder / "0", console.print))
+        console.print(table(outcomes))
+        for one in outcomes:
+            console.print(f"[bold]{one.name}[/]: {escape(one.trace)}")
+        failures += [f"{one.name}: {failure}" for one in outcomes for failure in one.failures()]
+    for number, crashing in enumerate(crashes, 1):
+        outcome = asyncio.run(crash(crashing, folder / str(number), console.print))
+        console.print(f"[bold]{outcome.name}[/]\n{escape(outcome.told())}")
+        failures += [f"{outcome.name}: {failure}" for failure in outcome.failures()]
     for failure in failures:
         console.print(f"[red]does not hold[/] {escape(failure)}")
     if failures:

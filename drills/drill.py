@@ -123,7 +123,7 @@ def _calls(shop: Shop, peer: str) -> Calls:
 
 def _resources(shop: Shop) -> dict[str, Resources]:
     found = {}
-    for name, member in shop.members.items():
+    for name, member in shop.processes.items():
         process = member.look()
         tasks = shop.metrics.sum(name, EVENT_LOOP_TASKS.name)
         found[name] = Resources(process.memory_info().rss, process.num_fds(), tasks)

@@ -28,16 +28,19 @@ class Metrics:
     """The last values: of a counter and a gauge its number, of a histogram how much was counted."""
 
     url: str = ""
-    _values: dict[tuple[str, str, Attributes], float] = field(default_factory=dict)
+    _values: dict[tuple[str, str, str, Attributes], float] = field(default_factory=dict)
     _told: dict[str, float] = field(default_factory=dict)
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def sum(self, service: str, name: str, **attributes: str) -> float:
-        """The sum of a metric's series that have these attributes; dots of their names are written `__`."""
+        """The sum of a metric's series that have these attributes, of all processes that a service has had.
+
+        Dots of the attributes' names are written `__`.
+        """
         wanted = {(key.replace("__", "."), value) for key, value in attributes.items()}
         return sum(
             value
-            for (of, metric, series), value in self._values.items()
+            for (of, _, metric, series), value in self._values.items()
             if (of, metric) == (service, name) and wanted <= series
         )
 
@@ -45,7 +48,7 @@ class Metrics:
         """The same for each value of one attribute."""
         found = {
             value
-            for of, metric, series in self._values
+            for of, _, metric, series in self._values
             if (of, metric) == (service, name)
             for key, value in series
             if key == attribute
@@ -81,12 +84,15 @@ class Metrics:
     async def _receive(self, request: Request) -> Response:
         message = ExportMetricsServiceRequest.FromString(await request.body())
         for resource_metrics in message.resource_metrics:
-            service = _attributes(resource_metrics.resource.attributes)["service.name"]
+            resource = _attributes(resource_metrics.resource.attributes)
+            service, instance = resource["service.name"], resource["service.instance.id"]
             for scope_metrics in resource_metrics.scope_metrics:
                 for metric in scope_metrics.metrics:
+                    # Of a gauge there is only the last value, whichever process it was that told it.
+                    of = "" if metric.HasField("gauge") else instance
                     for point, value in _points(metric):
                         series = frozenset(_attributes(point.attributes).items())
-                        self._values[service, metric.name, series] = value
+                        self._values[service, of, metric.name, series] = value
                         self._told[service] = point.time_unix_nano / 1e9
         async with self._news:
             self._news.notify_all()

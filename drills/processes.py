@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from drills.metrics import EXPORT_INTERVAL_S, Metrics
+from drills.servers import ServerMember, postgresql_and_nats
 from observability.faults.remote import RemoteFaults
 from observability.launcher import development_environment, end_with_parent, read_services
 
@@ -107,8 +108,13 @@ class _Redis(Member):
 class Shop:
     """The running shop: its processes by name, and what they count."""
 
-    members: dict[str, Member]
+    members: dict[str, Member | ServerMember]
     metrics: Metrics
+
+    @property
+    def processes(self) -> dict[str, Member]:
+        """The members whose memory and sockets are looked at."""
+        return {name: member for name, member in self.members.items() if isinstance(member, Member)}
 
     def url(self, name: str) -> str:
         """Where a service or the viewer answers."""
@@ -120,10 +126,14 @@ class Shop:
 
 
 @asynccontextmanager
-async def running_shop(folder: Path) -> AsyncIterator[Shop]:
+async def running_shop(folder: Path, *, servers: bool = False) -> AsyncIterator[Shop]:
     """Start the viewer, Redis if it is installed, and every service of pyproject.toml.
 
     They listen on free ports and have their data in `folder`.
+
+    Args:
+        folder: An empty one.
+        servers: Whether the services are on a PostgreSQL and a NATS, and not on SQLite files and HTTP.
     """
     names = [service.name for service in read_services(ROOT / "pyproject.toml")]
     *ports, page, otlp, redis = _free_ports(len(names) + 3)
@@ -138,12 +148,16 @@ async def running_shop(folder: Path) -> AsyncIterator[Shop]:
         }
         clearspan = [sys.executable, "-m", "observability.cli"]
         viewer = [*clearspan, "viewer", "--port", str(page), "--otlp-port", str(otlp), "--data-dir", str(folder)]
-        members = {
+        members: dict[str, Member | ServerMember] = {
             "viewer": Member("viewer", viewer, environment, f"http://127.0.0.1:{page}", "/livez", folder / "viewer.log")
         }
         if program := redis_server():
             members["redis"] = _redis(program, redis, folder / "redis")
             environment["REDIS_URL"] = members["redis"].url
+        if servers:
+            backends = await stack.enter_async_context(postgresql_and_nats(folder))
+            members |= backends
+            environment |= {"DATABASE_URL": backends["postgresql"].url, "BROKER_URL": backends["nats"].url}
         for name, port in zip(names, ports, strict=True):
             members[name] = Member(
                 name,
@@ -154,8 +168,9 @@ async def running_shop(folder: Path) -> AsyncIterator[Shop]:
                 folder / f"{name}.log",
             )
         for member in members.values():
-            stack.push_async_callback(member.stop)  # the viewer last, so that it gets what the others flush
-            await member.start()
+            if isinstance(member, Member):
+                stack.push_async_callback(member.stop)  # the viewer last, so that it gets what the others flush
+                await member.start()
         for member in members.values():
             await member.ready()
         yield Shop(members, metrics)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from observability.events.undelivered import Undelivered
     from observability.faults.remote import RemoteFaults
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -142,6 +145,75 @@ def fault(
                 {"kind": kind, **{name: value for name, value in options.items() if value is not None}}
             )
     except (FaultError, LauncherError) as error:
+        _fail(error)
+
+
+events = typer.Typer(help="Look after events that were not delivered.")
+app.add_typer(events, name="events")
+
+
+@events.callback(invoke_without_command=True)
+def list_events(
+    context: typer.Context,
+    data_dir: DataDir = Path(".clearspan"),
+    limit: Annotated[int, typer.Option(min=1, help="Events that are shown of each service.")] = 50,
+) -> None:
+    """List events that wait or are dead, the oldest first: those in DATA_DIR, or of DATABASE_URL and BROKER_URL."""
+    context.obj = data_dir
+
+    async def show(undelivered: Undelivered) -> None:
+        async for line in undelivered.lines(limit):
+            typer.echo(line)
+
+    if context.invoked_subcommand is None:
+        _on_undelivered(context, show)
+
+
+@events.command()
+def retry(
+    context: typer.Context,
+    event_id: Annotated[str | None, typer.Argument(help="Id of an event.")] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="All that were refused.")] = False,
+) -> None:
+    """Try refused or dead events again."""
+    if (event_id is None) != every:
+        _fail("name an event, or say --all")
+
+    async def again(undelivered: Undelivered) -> None:
+        count = await undelivered.retry(event_id)
+        if count == 0:
+            _fail("no refused or dead event has this id" if event_id else "no event was refused or is dead")
+        typer.echo(f"{count} to be tried again")
+
+    _on_undelivered(context, again)
+
+
+@events.command()
+def discard(context: typer.Context, event_id: Annotated[str, typer.Argument(help="Id of an event.")]) -> None:
+    """Delete an event that nobody will take, so that later ones of its subject are delivered."""
+
+    async def delete(undelivered: Undelivered) -> None:
+        if await undelivered.discard(event_id) == 0:
+            _fail("no event that waits or is dead has this id")
+        typer.echo("deleted")
+
+    _on_undelivered(context, delete)
+
+
+def _on_undelivered(context: typer.Context, work: Callable[[Undelivered], Awaitable[None]]) -> None:
+    from observability.events.undelivered import UndeliveredError, open_undelivered
+    from observability.launcher import LauncherError, read_services
+
+    async def run() -> None:
+        names = [service.name for service in read_services(Path("pyproject.toml"))]
+        urls = os.environ.get("DATABASE_URL"), os.environ.get("BROKER_URL")
+        async with open_undelivered(names, context.obj, *urls) as undelivered:
+            await work(undelivered)
+
+    try:
+        asyncio.run(run())
+    except (LauncherError, UndeliveredError) as error:
         _fail(error)
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from typing import Any
+
+END_TIMEOUT_S = 3.0
+"""How long a run that is under way may take to come to its end, in seconds."""
 
 
 @asynccontextmanager
@@ -20,6 +23,35 @@ async def running_task(work: Coroutine[Any, Any, None], name: str) -> AsyncItera
     try:
         yield
     finally:
+        await end(task)
+
+
+@asynccontextmanager
+async def repeated(work: Callable[[], Awaitable[object]], every_s: float, name: str) -> AsyncIterator[None]:
+    """Run something now and again beside a block; at the block's end a run that is under way comes to its own end.
+
+    So a statement of a database is not cut off, which would cost the connection; unless it takes longer than
+    END_TIMEOUT_S. What it raises ends it, and is raised at the block's end.
+
+    Args:
+        work: What to run.
+        every_s: The wait after each run, in seconds.
+        name: What the task is called where tasks are listed.
+    """
+    ending = asyncio.Event()
+
+    async def run() -> None:
+        while not ending.is_set():
+            await work()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(ending.wait(), every_s)
+
+    task = asyncio.create_task(run(), name=name)
+    try:
+        yield
+    finally:
+        ending.set()
+        await asyncio.wait({task}, timeout=END_TIMEOUT_S)
         await end(task)
 
 

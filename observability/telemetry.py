@@ -136,3 +136,7 @@ INBOX_EVENTS: Final = Instrument("clearspan.inbox.events", "{event}", "Events th
 
 INBOX_OUTCOME: Final = "clearspan.inbox.outcome"
 """`applied`, or `duplicate`: it was applied before; the latter also on the span that processes it."""
+
+DEAD_LETTERS: Final = Instrument(
+    "clearspan.event.dead_letters", "{event}", "Events that a consumer has given up and a broker keeps for people."
+)

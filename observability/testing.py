@@ -159,10 +159,13 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     from opentelemetry.instrumentation.logging.handler import LoggingHandler
     from starlette.background import BackgroundTask
 
+    from observability.events import telemetry as events
+
     recorder = Recorder()
     # The SDK takes no clock: it reads this name whenever a span starts, ends or has an event.
     ticks = itertools.count(1_700_000_000_000_000_000, 1_000_000)
     monkeypatch.setattr(sdk_trace, "time_ns", lambda: next(ticks))
+    monkeypatch.setattr(events, "time_ns", lambda: next(ticks))  # for the start of an event's wait
     # One handler whatever the number of services: a record finds its span, and so its service, by the ids.
     handler = LoggingHandler(logger_provider=recorder._logger_provider())  # noqa: SLF001 - of this module
     root = logging.getLogger()

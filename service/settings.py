@@ -66,7 +66,26 @@ class ServiceSettings(BaseSettings):
         return database_url(service_name, self.data_dir, self.database_url)
 
 
-class OrdersSettings(ServiceSettings):
+class EventSettings(ServiceSettings):
+    """A service that tells events, and takes some."""
+
+    orders_url: HttpUrl = Field(default=AnyHttpUrl("http://127.0.0.1:8000"), validation_alias="ORDERS_URL")
+    shipping_url: HttpUrl = Field(default=AnyHttpUrl("http://127.0.0.1:8003"), validation_alias="SHIPPING_URL")
+    broker_url: str | None = Field(default=None, validation_alias="BROKER_URL")
+    """NATS (`nats://` or `tls://`; several, separated by commas, for a cluster); by default events go over HTTP."""
+
+    events_token: str | None = Field(default=None, repr=False, validation_alias="CLEARSPAN_EVENTS_TOKEN")
+    """What proves to a service that an event is from one of its own; without it none takes any over HTTP."""
+
+    @field_validator("broker_url")
+    @classmethod
+    def _known_broker(cls, value: str | None) -> str | None:
+        if value and not all(one.startswith(("nats://", "tls://")) for one in value.split(",")):
+            raise ValueError("not the URL of a broker; write one like nats://localhost:4222")
+        return value or None
+
+
+class OrdersSettings(EventSettings):
     """The orders service stands at the public edge and calls the others."""
 
     inbound_context: InboundContext = Field(default="link", validation_alias="CLEARSPAN_INBOUND_CONTEXT")

@@ -36,8 +36,17 @@ def test_kit_knows_no_service() -> None:
 
 def test_business_knows_no_framework() -> None:
     """Business modules know no web framework, no HTTP client, no database and no SDK."""
-    business = [ROOT / "service" / name / f"{name}.py" for name in ("orders", "inventory", "payments")]
+    business = [ROOT / "service" / name / f"{name}.py" for name in ("orders", "inventory", "payments", "shipping")]
+    business += [ROOT / "service" / "orders" / name for name in ("order.py", "sweep.py")]
+    business += [ROOT / "service" / name / "events.py" for name in ("orders", "shipping")]
     assert _breaches(business, ("fastapi", "starlette", "httpx", "sqlalchemy", "opentelemetry")) == []
+
+
+def test_only_one_folder_needs_a_broker() -> None:
+    """Who has no broker needs no nats-py."""
+    nats = ROOT / "observability" / "events" / "nats"
+    others = [path for part in ("observability", "service") for path in (ROOT / part).rglob("*.py")]
+    assert _breaches([path for path in others if not path.is_relative_to(nats)], ("nats",)) == []
 
 
 def test_service_knows_no_sdk() -> None:

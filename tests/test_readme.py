@@ -17,6 +17,7 @@ from fastapi import APIRouter
 from service.inventory.routes import router as inventory
 from service.orders.routes import router as orders
 from service.payments.routes import router as payments
+from service.shipping.routes import router as shipping
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -86,7 +87,9 @@ def test_pictures() -> None:
     assert [path.name for path in pictures if path.stat().st_size > 150_000] == []
 
 
-@pytest.mark.parametrize("router", [orders, inventory, payments], ids=["orders", "inventory", "payments"])
+@pytest.mark.parametrize(
+    "router", [orders, inventory, payments, shipping], ids=["orders", "inventory", "payments", "shipping"]
+)
 def test_routes(router: APIRouter) -> None:
     """The README's table names every route of each service."""
     operations = [f"{method} {route.path}" for route in router.routes for method in route.methods]  # type: ignore[attr-defined]  # all are API routes

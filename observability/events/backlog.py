@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from observability.events.outbox import Outbox
 from observability.providers import Telemetry
-from observability.tasks import running_task
+from observability.tasks import repeated
 from observability.telemetry import OUTBOX_DEAD, OUTBOX_OLDEST, OUTBOX_PENDING
 
 EVERY_S = 5.0
@@ -36,14 +35,10 @@ async def watched(outbox: Outbox, telemetry: Telemetry) -> AsyncIterator[None]:
 
     It asks the database and not the relay, since a relay that is stuck would have nothing to tell.
     """
-    async with running_task(_watch(outbox, telemetry), f"backlog of {outbox.service_name}"):
-        yield
-
-
-async def _watch(outbox: Outbox, telemetry: Telemetry) -> None:
     meter = telemetry.meter_provider.get_meter("observability.events")
     pending, oldest, dead = (meter.create_gauge(*one) for one in (OUTBOX_PENDING, OUTBOX_OLDEST, OUTBOX_DEAD))
-    while True:
+
+    async def measure() -> None:
         try:
             backlog = await outbox.backlog()
         except Exception as error:  # noqa: BLE001 - whatever a database raises; the next time will do
@@ -52,4 +47,6 @@ async def _watch(outbox: Outbox, telemetry: Telemetry) -> None:
             pending.set(backlog.pending)
             oldest.set(backlog.oldest_s)
             dead.set(backlog.dead)
-        await asyncio.sleep(EVERY_S)
+
+    async with repeated(measure, EVERY_S, f"backlog of {outbox.service_name}"):
+        yield

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +14,7 @@ from cloudevents.core.bindings.http import HTTPMessage, from_binary, to_binary
 from cloudevents.core.exceptions import CloudEventValidationError
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
-from opentelemetry import trace
+from opentelemetry import context, trace
 from opentelemetry.context import Context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -73,8 +74,7 @@ class Event:
     @property
     def context(self) -> Context:
         """The context in which it came to be; an empty one, whatever the current one is, if that is not known."""
-        carrier = {name: value for name in _TRACE if (value := getattr(self, name)) is not None}
-        return _W3C.extract(carrier, Context())
+        return _extracted(self.traceparent, self.tracestate)
 
 
 def trace_context() -> dict[str, str]:
@@ -85,6 +85,21 @@ def trace_context() -> dict[str, str]:
     if len(carrier.get("tracestate", "")) > MAX_TRACESTATE:
         del carrier["tracestate"]
     return carrier
+
+
+@contextmanager
+def in_trace(traceparent: str | None, tracestate: str | None = None) -> Iterator[None]:
+    """Have a block go on with the trace of what `trace_context` has told; in none, if that is not known."""
+    token = context.attach(_extracted(traceparent, tracestate))
+    try:
+        yield
+    finally:
+        context.detach(token)
+
+
+def _extracted(traceparent: str | None, tracestate: str | None) -> Context:
+    carrier = dict(zip(_TRACE, (traceparent, tracestate), strict=True))
+    return _W3C.extract({name: value for name, value in carrier.items() if value is not None}, Context())
 
 
 def to_message(event: Event) -> tuple[dict[str, str], bytes]:

@@ -145,31 +145,31 @@ class Outbox:
         t, earlier = self._table, self._table.alias("earlier")
         now = _now()
         blocks = sa.or_(earlier.c.died_at.is_not(None), earlier.c.due_at > now, _other_type(earlier, only, without))
+        # A subquery for each row and not NOT EXISTS, which PostgreSQL makes a join of: whatever it knows of the table,
+        # which changes from empty to full in a moment, this is one look into an index. So it is with two statements.
+        before = (
+            sa.select(sa.literal(1))
+            .where(earlier.c.subject == t.c.subject, earlier.c.seq < t.c.seq, earlier.c.sent_at.is_(None), blocks)
+            .limit(1)
+            .scalar_subquery()
+        )
         due = (
-            sa.select(t.c.seq)
-            .where(
-                t.c.sent_at.is_(None), t.c.died_at.is_(None), t.c.due_at <= now, sa.not_(_other_type(t, only, without))
-            )
-            .where(
-                ~sa.exists().where(
-                    earlier.c.subject == t.c.subject, earlier.c.seq < t.c.seq, earlier.c.sent_at.is_(None), blocks
-                )
-            )
+            sa.select(t)
+            .where(t.c.sent_at.is_(None), t.c.died_at.is_(None), t.c.due_at <= now)
+            .where(sa.not_(_other_type(t, only, without)), before.is_(None))
             .order_by(t.c.seq)
             .limit(limit)
-        )
-        claim = (
-            sa.update(t)
-            .where(t.c.seq.in_(due), t.c.sent_at.is_(None))  # said twice: it may be sent by now
-            .values(claimed_by=relay, due_at=now + int(lease_s * 1_000_000))
-            .returning(t)
+            .with_for_update(of=t)
         )
         with suppress_instrumentation():
             async with self.engine.begin() as connection:
                 if self._postgresql:  # as SQLite does by itself: one claim at a time, each sees what others took
                     await connection.execute(_LOCK_CLAIMS, {"outbox": self.channel})
-                rows = (await connection.execute(claim)).mappings().all()
-        return [_claimed(row) for row in sorted(rows, key=lambda row: row["seq"])]
+                rows = (await connection.execute(due)).mappings().all()
+                if rows:
+                    claim = sa.update(t).where(t.c.seq.in_([row["seq"] for row in rows]))
+                    await connection.execute(claim.values(claimed_by=relay, due_at=now + int(lease_s * 1_000_000)))
+        return [_claimed(row) for row in rows]
 
     async def sent(self, relay: str, seqs: Sequence[int]) -> None:
         """Take note that events were delivered; those that another relay has claimed since are its own."""
@@ -240,6 +240,36 @@ class Outbox:
         """Delete an event, so that the later ones of its subject are delivered; how many there were: 1 or 0."""
         return await self._mend(event_id, sa.delete(self._table))
 
+    async def send_again(self, since: float, until: float) -> int:
+        """Let events that were sent between two times be sent again, since what had taken them has lost them.
+
+        It covers what is still kept (RETENTION_S). Events that come a second time are the inbox's to leave out; those
+        of a subject whose later ones are on their way may be overtaken by them.
+
+        Args:
+            since: The earlier time, in seconds since the epoch.
+            until: The later one.
+
+        Returns:
+            How many they were.
+        """
+        t, count = self._table, 0
+        lost = sa.select(t.c.seq).where(t.c.sent_at.between(int(since * 1_000_000), int(until * 1_000_000)))
+        again = (
+            sa.update(t)
+            .where(t.c.seq.in_(lost.limit(_AGAIN_BATCH)))
+            .values(sent_at=None, claimed_by=None, due_at=0, waits_since=self._telemetry.now())
+        )
+        while True:
+            with suppress_instrumentation():
+                async with self.engine.begin() as connection:
+                    batch = (await connection.execute(again)).rowcount
+                    if batch and self._postgresql:
+                        await connection.execute(_NOTIFY, {"outbox": self.channel})
+            count += batch
+            if batch < _AGAIN_BATCH:
+                return count
+
     async def prune(self, limit: int, *, retention_s: float = RETENTION_S) -> int:
         """Delete events, so many at most, that were delivered longer ago than they are kept.
 
@@ -273,6 +303,7 @@ class Outbox:
 
 
 _REASON = 500
+_AGAIN_BATCH = 1000  # rows that one transaction changes, so that none is long
 _EVENT_COLUMNS = ("id", "type", "source", "subject", "data", "traceparent", "tracestate")
 
 
@@ -305,7 +336,7 @@ def outbox_table(service_name: str) -> sa.Table:
     unsent, sent = table.c.sent_at.is_(None), table.c.sent_at.is_not(None)
     # Without the rows that were sent, however many are kept: what is asked of the others costs the same.
     for name, columns, rows in (
-        ("unsent", (table.c.seq,), unsent),
+        ("unsent", (table.c.seq,), sa.and_(unsent, table.c.died_at.is_(None))),  # so, no use for a look by subject
         ("subject", (table.c.subject, table.c.seq), unsent),
         ("sent", (table.c.sent_at,), sent),
     ):

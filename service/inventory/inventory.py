@@ -51,12 +51,16 @@ class Stock(Protocol):
         Raises:
             NotFound: No such sku.
             OutOfStock: Fewer are left.
-            Conflict: The order has reserved something else.
+            Conflict: The order has reserved something else, or was released.
         """
         ...
 
     async def release(self, order_id: str) -> str | None:
-        """Put an order's goods back, if it has any, and say of which sku they were."""
+        """Put an order's goods back, if it has any, and set none aside for it any more.
+
+        Returns:
+            Of which sku the goods were, if any were put back.
+        """
         ...
 
 
@@ -95,7 +99,10 @@ class Inventory:
             await self._cache.invalidate(sku)
 
     async def release(self, order_id: str) -> None:
-        """Put an order's goods back; repeatable."""
+        """Put an order's goods back; repeatable.
+
+        An order that has none is marked, since its reservation may still be under way: it will be refused.
+        """
         sku = await self._stock.release(order_id)
         if sku is not None:
             await self._cache.invalidate(sku)

@@ -78,6 +78,6 @@ async def reserve(order_id: OrderIdInPath, body: ReservationRequest, inventory: 
 
 @router.delete("/reservations/{order_id}", status_code=204, responses=problem_responses(422))
 async def release(order_id: OrderIdInPath, inventory: InventoryOfApp) -> Response:
-    """Put an order's goods back; repeating it changes nothing."""
+    """Put an order's goods back, and set none aside for it any more; repeating it changes nothing."""
     await inventory.release(order_id)
     return Response(status_code=204)

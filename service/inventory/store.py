@@ -27,6 +27,7 @@ _reservations = sa.Table(
     sa.Column("order_id", sa.String(64), primary_key=True),
     sa.Column("sku", sa.String(64)),
     sa.Column("quantity", sa.BigInteger),
+    sa.Column("released", sa.Boolean),
 )
 
 
@@ -63,6 +64,8 @@ class SqlStock:
                 await connection.execute(sa.select(_reservations).where(_reservations.c.order_id == order_id))
             ).one_or_none()
             if existing is not None:
+                if existing.released:
+                    raise Conflict("The goods of this order were put back: it reserves no more.")
                 if (existing.sku, existing.quantity) != (sku, quantity):
                     raise Conflict("This order has reserved something else already.")
                 return reservation
@@ -73,22 +76,32 @@ class SqlStock:
             )
             if taken.rowcount == 0:
                 raise OutOfStock(f"Fewer than {quantity} are left.")
-            await connection.execute(sa.insert(_reservations).values(order_id=order_id, sku=sku, quantity=quantity))
+            await connection.execute(
+                sa.insert(_reservations).values(order_id=order_id, sku=sku, quantity=quantity, released=False)
+            )
             return reservation
 
     async def release(self, order_id: str) -> str | None:
-        """Put an order's goods back, if it has any, and say of which sku they were."""
+        """Put an order's goods back; the reservation stays as a mark, and an order that had none gets one."""
+        return await insert_or_find(partial(self._release, order_id))
+
+    async def _release(self, order_id: str) -> str | None:
+        mine = _reservations.c.order_id == order_id
         async with self._engine.begin() as connection:
-            row = (
-                await connection.execute(sa.select(_reservations).where(_reservations.c.order_id == order_id))
-            ).one_or_none()
+            row = (await connection.execute(sa.select(_reservations).where(mine))).one_or_none()
             if row is None:
-                return None
-            deleted = await connection.execute(sa.delete(_reservations).where(_reservations.c.order_id == order_id))
-            if deleted.rowcount:
                 await connection.execute(
-                    sa.update(_stock).where(_stock.c.sku == row.sku).values(available=_stock.c.available + row.quantity)
+                    sa.insert(_reservations).values(order_id=order_id, sku=None, quantity=0, released=True)
                 )
+                return None
+            released = await connection.execute(
+                sa.update(_reservations).where(mine, _reservations.c.released.is_(False)).values(released=True)
+            )
+            if released.rowcount == 0:
+                return None
+            await connection.execute(
+                sa.update(_stock).where(_stock.c.sku == row.sku).values(available=_stock.c.available + row.quantity)
+            )
             return str(row.sku)
 
 

@@ -12,13 +12,22 @@ from fastapi import FastAPI
 
 from observability import Health, Telemetry, instrument_engine, observe
 from observability.database import check, create_engine, migrate
+from observability.events.backlog import check_backlog
+from observability.events.consumer import Consumer
+from observability.events.endpoint import EventIntake
+from observability.events.exchange import Routes, exchange
+from observability.events.inbox import Inbox
+from observability.events.outbox import Outbox
 from observability.resilience.client import create_client
 from service.errors import install_error_handlers
+from service.events import CONSUMERS
 from service.orders import clients
 from service.orders.clients import HttpExternal, HttpInventory, HttpPayments
+from service.orders.events import handlers
 from service.orders.orders import Orders
 from service.orders.routes import router
 from service.orders.store import SqlStore
+from service.orders.sweep import Sweep
 from service.orders.telemetry import OrderMetrics
 from service.settings import OrdersSettings
 
@@ -37,15 +46,21 @@ def create_app(
     Args:
         settings: By default read from the environment.
         telemetry: By default made from the environment.
-        transports: In the place of the network: how to reach `inventory`, `payments` and `external`.
+        transports: In the place of the network: how to reach `inventory`, `payments`, `shipping`, `orders` itself and
+            `external`.
     """
     settings = settings if settings is not None else OrdersSettings()
     telemetry = telemetry if telemetry is not None else Telemetry.from_environment("orders")
     transports = transports if transports is not None else {}
-    engine = create_engine(settings.database("orders"))
+    engine = create_engine(settings.database("orders"), "orders")
     instrument_engine(engine, telemetry)
     health = Health()
     health.register("database", partial(check, engine))
+    outbox, inbox = Outbox(engine, "orders", telemetry), Inbox(engine, "orders", telemetry)
+    health.register("outbox", partial(check_backlog, outbox), only_warns=True)
+    events_way = settings.broker_url or Routes(
+        {"shipping": settings.shipping_url, "orders": settings.orders_url}, CONSUMERS, settings.events_token, transports
+    )
     external_url = str(settings.external_service_url or settings.inventory_url)
 
     @asynccontextmanager
@@ -68,13 +83,25 @@ def create_app(
                     clients.external(),
                 )
             ]
-            app.state.orders = Orders(SqlStore(engine), HttpInventory(inventory), HttpPayments(payments))
+            store = SqlStore(engine, outbox, inbox)
+            app.state.orders = Orders(store, HttpInventory(inventory), HttpPayments(payments))
+            app.state.outbox = outbox
             app.state.external = HttpExternal(external, external_url)
             app.state.metrics = OrderMetrics(telemetry.meter_provider.get_meter("service.orders"))
+            await stack.enter_async_context(exchange(outbox, inbox, consumer, telemetry, events_way))
+            await stack.enter_async_context(Sweep(store).running())
             yield
 
     app = FastAPI(title="orders", lifespan=lifespan)
+    consumer = Consumer("orders", handlers(lambda: app.state.orders), telemetry)
     app.include_router(router)
     install_error_handlers(app)
-    observe(app, telemetry, inbound_context=settings.inbound_context, health=health, max_requests=MAX_REQUESTS)
+    observe(
+        app,
+        telemetry,
+        inbound_context=settings.inbound_context,
+        health=health,
+        max_requests=MAX_REQUESTS,
+        events=EventIntake(consumer, settings.events_token),
+    )
     return app

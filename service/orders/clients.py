@@ -14,6 +14,7 @@ from observability.resilience.client import Dependency
 from observability.resilience.deadline import DeadlineOptions
 from observability.resilience.errors import AnswerTooLarge, BreakerOpen, BulkheadFull, DeadlineSpent
 from service.errors import (
+    PROBLEMS,
     Conflict,
     DependencyFailed,
     DependencySlow,
@@ -26,7 +27,9 @@ from service.orders.orders import Reserved
 from service.schema import Currency
 
 CALL_S = 3.0
-"""For a call of an order: the customer waits for one that fails, and then for one that undoes what it may have done."""
+"""For a call of an order: the customer waits for one that fails, or for two and one that undoes what they have done."""
+
+_GIVEN_UP = "This order was given up meanwhile; place a new one."
 
 
 def inventory(url: AnyHttpUrl) -> Dependency:
@@ -84,7 +87,9 @@ class HttpInventory:
             case 404 if answer is not None:
                 raise NotFound("No goods are known by this sku; GET /stock of inventory lists them.")
             case 409 if answer is not None:
-                raise OutOfStock(f"Fewer than {quantity} are left.")
+                if _title(answer) == PROBLEMS[OutOfStock][1]:
+                    raise OutOfStock(f"Fewer than {quantity} are left.")
+                raise Conflict(_GIVEN_UP)
         raise DependencyFailed(f"inventory answered {status}.")
 
     async def release(self, order_id: str) -> None:
@@ -115,8 +120,14 @@ class HttpPayments:
             case 402 if answer is not None:
                 raise PaymentDeclined("The card was declined; use another one for a new order.")
             case 409 if answer is not None:
-                raise Conflict("This order was charged with another amount or card already.")
+                raise Conflict(_GIVEN_UP)
         raise DependencyFailed(f"payments answered {status}.")
+
+    async def refund(self, order_id: str) -> None:
+        """Give the money back."""
+        status, _ = await _call(self._client, "payments", "PUT", f"/payments/{order_id}/refund")
+        if status != httpx.codes.OK:
+            raise DependencyFailed(f"payments answered {status}.")
 
 
 class HttpExternal:
@@ -169,6 +180,10 @@ async def _call(
         if response.is_success:
             raise DependencyFailed(f"{name} answered with what is not JSON.") from error
         return response.status_code, None
+
+
+def _title(problem: object) -> object:
+    return problem.get("title") if isinstance(problem, dict) else None
 
 
 def _refuse_constant(constant: str) -> None:

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from observability.problems import problem_responses
 from service.errors import ShopError
 from service.orders.clients import HttpExternal
-from service.orders.orders import Order, OrderRequest, Orders
+from service.orders.order import Order
+from service.orders.orders import OrderRequest, Orders
 from service.orders.telemetry import OrderMetrics
 from service.schema import CardNumber, OrderId, OrderIdInPath, Sku, Whole
 from service.telemetry import ORDER_ID
@@ -78,7 +79,7 @@ async def place(
     response: Response,
     idempotency_key: Annotated[IdempotencyKey | None, Header()] = None,
 ) -> Order:
-    """Reserve the goods, take the payment, keep the order."""
+    """Reserve the goods, take the payment, keep the order; whether it is shipped, its state tells later."""
     try:
         placed = await orders.place(OrderRequest(body.sku, body.quantity, body.card), idempotency_key)
     except ShopError as error:
@@ -103,5 +104,5 @@ async def page(
 
 @router.get("/orders/{order_id}", responses=problem_responses(404, 422))
 async def get(order_id: OrderIdInPath, orders: OrdersOfApp) -> Order:
-    """Tell one order."""
+    """Tell one order, and the states that it has been in."""
     return await orders.get(order_id)

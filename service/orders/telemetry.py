@@ -5,7 +5,7 @@ from __future__ import annotations
 from opentelemetry.metrics import Meter
 
 from service.errors import ShopError
-from service.orders.orders import Order
+from service.orders.order import Order
 from service.telemetry import ORDER_AMOUNT, ORDERS, OUTCOME
 
 
@@ -19,7 +19,8 @@ class OrderMetrics:
     def placed(self, order: Order) -> None:
         """Count an order that was placed."""
         self._orders.add(1, {OUTCOME: "placed"})
-        self._amount.record(order.amount)
+        if order.amount is not None:
+            self._amount.record(order.amount)
 
     def refused(self, error: ShopError) -> None:
         """Count an order that was not."""

@@ -27,7 +27,7 @@ def create_app(settings: ServiceSettings | None = None, *, telemetry: Telemetry 
     """
     settings = settings if settings is not None else ServiceSettings()
     telemetry = telemetry if telemetry is not None else Telemetry.from_environment("payments")
-    engine = create_engine(settings.database("payments"))
+    engine = create_engine(settings.database("payments"), "payments")
     instrument_engine(engine, telemetry)
     health = Health()
     health.register("database", partial(check, engine))

@@ -44,6 +44,12 @@ async def charge(order_id: OrderIdInPath, body: PaymentRequest, payments: Paymen
     return await payments.charge(order_id, body.amount, body.currency, body.card)
 
 
+@router.put("/payments/{order_id}/refund", responses=problem_responses(422))
+async def refund(order_id: OrderIdInPath, payments: PaymentsOfApp) -> Payment:
+    """Give an order's money back, and take none for it any more; repeating it changes nothing."""
+    return await payments.refund(order_id)
+
+
 @router.get("/payments/{order_id}", responses=problem_responses(404, 422))
 async def get(order_id: OrderIdInPath, payments: PaymentsOfApp) -> Payment:
     """Tell an order's payment."""

@@ -20,6 +20,7 @@ _payments = sa.Table(
     sa.Column("currency", sa.String(3)),
     sa.Column("card_last4", sa.String(4)),
     sa.Column("approved", sa.Boolean),
+    sa.Column("refunded", sa.Boolean),
 )
 
 
@@ -38,11 +39,29 @@ class SqlLedger:
         async with self._engine.begin() as connection:
             existing = await _find(connection, payment.order_id)
             if existing is not None:
+                if existing.refunded:
+                    raise Conflict("This order was refunded: it is charged no more.")
                 if existing != payment:
                     raise Conflict("This order was charged with another amount or card already.")
                 return existing
             await connection.execute(sa.insert(_payments).values(**dataclasses.asdict(payment)))
             return payment
+
+    async def refund(self, order_id: str) -> Payment:
+        """Mark an order's payment as refunded, unless it was declined; for one that has none keep `Payment.never`."""
+        return await insert_or_find(partial(self._refund, order_id))
+
+    async def _refund(self, order_id: str) -> Payment:
+        async with self._engine.begin() as connection:
+            existing = await _find(connection, order_id)
+            if existing is None:
+                never = Payment.never(order_id)
+                await connection.execute(sa.insert(_payments).values(**dataclasses.asdict(never)))
+                return never
+            if not existing.approved or existing.refunded:
+                return existing
+            await connection.execute(sa.update(_payments).where(_payments.c.order_id == order_id).values(refunded=True))
+            return dataclasses.replace(existing, refunded=True)
 
     async def get(self, order_id: str) -> Payment | None:
         """An order's payment, or None."""

@@ -71,7 +71,7 @@ def _draw(trace: dict[str, Any], logs: list[dict[str, Any]], folder: str) -> str
 
 
 async def test_order_is_one_trace(start_shop: StartShop) -> None:
-    """An order placed with curl is one trace over three processes, with its logs, in the viewer's API."""
+    """An order placed with curl is one trace over four processes, with its logs, in the viewer's API."""
     shop = start_shop()
     async with httpx.AsyncClient(timeout=10) as client:
         answer = await client.post(f"{shop.orders}/orders", json={"sku": "mug", "quantity": 2})
@@ -79,10 +79,10 @@ async def test_order_is_one_trace(start_shop: StartShop) -> None:
 
         async def look() -> Any:
             traces = (await client.get(f"{shop.pages}/api/traces", params={"service": "orders"})).json()["data"]
-            if not traces or len(traces[0]["spans"]) < 12:
+            if not traces or len(traces[0]["spans"]) < 28:
                 return None
             logs = (await client.get(f"{shop.pages}/api/traces/{traces[0]['traceID']}/logs")).json()["data"]
-            return (traces, logs) if len(logs) == 4 else None
+            return (traces, logs) if len(logs) == 6 else None
 
         traces, logs = await _until(look)
     assert len(traces) == 1
@@ -93,6 +93,7 @@ trace 1
   orders SERVER POST /orders http.response.status_code=201
     · INFO order placed
     · INFO POST /orders 201
+    orders CLIENT INSERT orders.db
     orders CLIENT PUT http.response.status_code=200
       inventory SERVER PUT /reservations/{order_id} http.response.status_code=200
         · INFO PUT /reservations/ORDER 200
@@ -105,7 +106,24 @@ trace 1
         · INFO PUT /payments/ORDER 200
         payments CLIENT SELECT payments.db
         payments CLIENT INSERT payments.db
-    orders CLIENT INSERT orders.db""".replace("ORDER", answer.json()["id"])
+    orders CLIENT UPDATE orders.db
+    orders PRODUCER create order.placed
+      orders INTERNAL wait order.placed
+      orders CLIENT INSERT orders.db
+      orders CLIENT send order.placed
+      shipping CONSUMER process order.placed
+        · INFO shipment created
+        shipping CLIENT INSERT shipping.db
+        shipping CLIENT INSERT shipping.db
+        shipping PRODUCER create shipment.created
+          shipping INTERNAL wait shipment.created
+          shipping CLIENT INSERT shipping.db
+          shipping CLIENT send shipment.created
+          orders CONSUMER process shipment.created
+            · INFO order confirmed
+            orders CLIENT INSERT orders.db
+            orders CLIENT SELECT orders.db
+            orders CLIENT UPDATE orders.db""".replace("ORDER", answer.json()["id"])
     )
     assert shop.stop() == 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -10,6 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+
+from observability import Telemetry
+from observability.database import create_engine
+from observability.events.event import Event
+from observability.events.outbox import Outbox, outbox_table
 
 PYPROJECT = """
 [tool.clearspan.services]
@@ -112,3 +118,46 @@ def test_viewer_on_taken_port(tmp_path: Path) -> None:
         result = _clearspan("viewer", "--port", str(port), "--otlp-port", "1", "--data-dir", str(tmp_path))
     assert result.stderr.startswith(f"clearspan: port {port} is taken")
     assert (len(result.stderr.splitlines()), result.returncode) == (1, 1)
+
+
+def _events(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    (folder / "pyproject.toml").write_text(PYPROJECT)
+    return _clearspan("events", "--data-dir", str(folder), *arguments, cwd=folder, DATABASE_URL="", BROKER_URL="")
+
+
+async def _refused_event(folder: Path) -> str:
+    """An event of the first service, refused once and dead."""
+    engine = create_engine(f"sqlite+aiosqlite:///{folder / 'first.db'}")
+    outbox = Outbox(engine, "first", Telemetry.build("first"))
+    async with engine.begin() as connection:
+        await connection.run_sync(outbox_table("first").create)
+        event = await outbox.add(connection, Event("order.placed", "/first", "order-1", b"{}"))
+    (claimed,) = await outbox.claim("relay", 1, lease_s=30)
+    await outbox.refused("relay", claimed, "shipping answered 422", again_in_s=None)
+    await engine.dispose()
+    return event.id
+
+
+def test_events(tmp_path: Path) -> None:
+    """It lists a dead event with its reason, lets it be tried again, and deletes it."""
+    event_id = asyncio.run(_refused_event(tmp_path))
+    listed = _events(tmp_path).stdout
+    assert "shipping answered 422" in listed
+    assert "first: 0 wait, 1 dead" in listed
+    assert _events(tmp_path, "retry", "--all").stdout == "1 to be tried again\n"
+    assert "first: 1 wait, 0 dead" in _events(tmp_path).stdout
+    assert _events(tmp_path, "discard", event_id).stdout == "deleted\n"
+    assert "first: 0 wait, 0 dead" in _events(tmp_path).stdout
+
+
+def test_no_such_event(tmp_path: Path) -> None:
+    """What is not there, or not said, is told in one line and with exit code 1."""
+    assert "no service has an outbox here" in _events(tmp_path).stderr
+    asyncio.run(_refused_event(tmp_path))
+    for arguments, reason in (
+        (["retry", "canary"], "no refused or dead event has this id"),
+        (["retry"], "name an event, or say --all"),
+        (["discard", "canary"], "no event that waits or is dead has this id"),
+    ):
+        result = _events(tmp_path, *arguments)
+        assert (result.returncode, result.stderr) == (1, f"clearspan: {reason}\n")

@@ -94,7 +94,7 @@ async def test_starts_at_once(database_url: str) -> None:
 
 
 def test_processes_start_at_once(database_url: str) -> None:
-    """Several processes that start at once bring one empty database up to date, and none of them fails or finds less."""
+    """Several processes that start at once bring one empty database up to date, and none finds less than all."""
     starts = [
         subprocess.Popen(
             [sys.executable, "-c", START, database_url, INVENTORY],

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from observability.events.event import Event
 from service.errors import Conflict, InProgress, KeyReused, NotFound, OutOfStock, ShopError
 from service.inventory.inventory import Reservation, StockItem
-from service.orders.orders import Order, Reserved
+from service.orders.events import event_of as order_event_of
+from service.orders.order import Order, State
+from service.orders.orders import Reserved
 from service.payments.payments import Payment
+from service.shipping.events import event_of as shipment_event_of
+from service.shipping.shipping import Shipment
 
 
 class FakeStock:
@@ -16,6 +21,7 @@ class FakeStock:
     def __init__(self, items: list[StockItem]) -> None:
         self._items = {item.sku: item for item in items}
         self._reservations: dict[str, Reservation] = {}
+        self._released: set[str] = set()
 
     async def items(self) -> list[StockItem]:
         return sorted(self._items.values(), key=lambda item: item.sku)
@@ -26,6 +32,8 @@ class FakeStock:
     async def reserve(self, order_id: str, sku: str, quantity: int) -> Reservation:
         if (item := self._items.get(sku)) is None:
             raise NotFound("no such sku")
+        if order_id in self._released:
+            raise Conflict("released")
         wanted = Reservation(order_id, sku, quantity, item.unit_price * quantity, item.currency)
         if (existing := self._reservations.get(order_id)) is not None:
             if existing != wanted:
@@ -38,6 +46,7 @@ class FakeStock:
         return wanted
 
     async def release(self, order_id: str) -> str | None:
+        self._released.add(order_id)
         if (gone := self._reservations.pop(order_id, None)) is None:
             return None
         item = self._items[gone.sku]
@@ -53,65 +62,109 @@ class FakeLedger:
 
     async def add(self, payment: Payment) -> Payment:
         if self._payments.setdefault(payment.order_id, payment) != payment:
-            raise Conflict("charged otherwise")
+            raise Conflict("charged otherwise, or refunded")
         return payment
+
+    async def refund(self, order_id: str) -> Payment:
+        payment = self._payments.setdefault(order_id, Payment.never(order_id))
+        self._payments[order_id] = replace(payment, refunded=payment.refunded or payment.approved)
+        return self._payments[order_id]
 
     async def get(self, order_id: str) -> Payment | None:
         return self._payments.get(order_id)
 
 
+class FakeShipments:
+    """`service.shipping.shipping.Store` in memory; `told` has the events that were kept."""
+
+    def __init__(self) -> None:
+        self._shipments: dict[str, Shipment] = {}
+        self._applied: set[tuple[str, str]] = set()
+        self.told: list[Event] = []
+
+    async def add(self, shipment: Shipment, event: Event) -> bool:
+        if (event.source, event.id) in self._applied:
+            return False
+        self._applied.add((event.source, event.id))
+        self._shipments[shipment.order_id] = shipment
+        self.told.append(shipment_event_of(shipment))
+        return True
+
+    async def get(self, order_id: str) -> Shipment | None:
+        return self._shipments.get(order_id)
+
+
 @dataclass
-class _Key:
+class _Kept:
+    order: Order
     fingerprint: str
-    order_id: str
     leased_until: int
-    outcome: Order | ShopError | None = None
+    refusal: ShopError | None = None
 
 
 class FakeStore:
-    """`service.orders.orders.Store` in memory."""
+    """`service.orders.orders.Store` in memory; `told` has the events that were kept."""
 
     def __init__(self) -> None:
-        self._orders: dict[str, Order] = {}
-        self._keys: dict[str, _Key] = {}
+        self._kept: dict[str, _Kept] = {}
+        self._keys: dict[str, str] = {}
+        self._applied: set[tuple[str, str]] = set()
+        self.told: list[Event] = []
 
-    async def claim(self, key: str, fingerprint: str, order_id: str, *, now: int, lease_s: int) -> str | Order:
-        lease = now + lease_s * 1_000_000
-        if (known := self._keys.get(key)) is None:
-            self._keys[key] = _Key(fingerprint, order_id, lease)
-            return order_id
-        if known.fingerprint != fingerprint:
+    async def begin(self, order: Order, fingerprint: str, key: str | None, *, lease_s: int) -> Order:
+        now, lease = order.created_at, order.created_at + lease_s * 1_000_000
+        if key is None or key not in self._keys:
+            self._kept[order.id] = _Kept(order, fingerprint, lease)
+            if key is not None:
+                self._keys[key] = order.id
+            return order
+        first = self._kept[self._keys[key]]
+        if first.fingerprint != fingerprint:
             raise KeyReused("another request")
-        if isinstance(known.outcome, ShopError):
-            raise known.outcome
-        if known.outcome is not None:
-            return known.outcome
-        if known.leased_until > now:
+        if first.refusal is not None:
+            raise first.refusal
+        if first.order.was_placed:
+            return first.order
+        if first.order.state != "pending":
+            raise Conflict("given up")
+        if first.leased_until > now:
             raise InProgress("being worked on")
-        known.leased_until = lease
-        return known.order_id
+        first.leased_until = lease
+        return first.order
 
-    async def add(self, order: Order, key: str | None) -> Order:
-        kept = self._orders.setdefault(order.id, order)
-        if key is not None:
-            self._keys[key].outcome = kept
-        return kept
+    async def end_lease(self, order_id: str, now: int) -> None:
+        if self._kept[order_id].order.state == "pending":
+            self._kept[order_id].leased_until = now
 
-    async def refuse(self, key: str, refusal: ShopError) -> None:
-        if self._keys[key].outcome is None:
-            self._keys[key].outcome = refusal
+    async def advance(self, order: Order, refusal: ShopError | None = None) -> bool:
+        kept = self._kept[order.id]
+        if kept.order.state != order.history[-2].state:
+            return False
+        kept.order, kept.refusal = order, refusal
+        if (event := order_event_of(order)) is not None:
+            self.told.append(event)
+        return True
 
-    async def unclaim(self, key: str) -> None:
-        if self._keys[key].outcome is None:
-            self._keys[key].leased_until = 0
+    async def apply(self, event: Event, order_id: str, state: State, *, at: int, reason: str | None = None) -> bool:
+        order = await self.get(order_id)
+        if (event.source, event.id) in self._applied:
+            return False
+        self._applied.add((event.source, event.id))
+        return order.may_become(state) and await self.advance(order.to(state, at, reason), self._kept[order_id].refusal)
+
+    async def abandon_expired(self, before: int, *, at: int, limit: int) -> list[str]:
+        expired = [one for one in self._kept.values() if one.order.state == "pending" and one.leased_until < before]
+        oldest = sorted(expired, key=lambda one: one.leased_until)[:limit]
+        return [one.order.id for one in oldest if await self.advance(one.order.to("abandoned", at, "too late"))]
 
     async def get(self, order_id: str) -> Order:
-        if (order := self._orders.get(order_id)) is None:
+        if (kept := self._kept.get(order_id)) is None:
             raise NotFound("no such order")
-        return order
+        return kept.order
 
     async def page(self, limit: int, after: str | None) -> list[Order]:
-        newest = sorted(self._orders.values(), key=lambda order: (order.created_at, order.id), reverse=True)
+        orders = [kept.order for kept in self._kept.values()]
+        newest = sorted(orders, key=lambda order: (order.created_at, order.id), reverse=True)
         if after is not None:
             newest = newest[newest.index(await self.get(after)) + 1 :]
         return newest[:limit]
@@ -119,15 +172,22 @@ class FakeStore:
 
 @dataclass
 class FakeInventory:
-    """`service.orders.orders.Inventory`; each failure is raised once, after the effect where `late` says so."""
+    """`service.orders.orders.Inventory`; each failure is raised once, after the effect where `late` says so.
+
+    While `release_fails` is set, a release fails with it.
+    """
 
     failures: list[ShopError] = field(default_factory=list)
     late: bool = False
     reserved: set[str] = field(default_factory=set)
+    released: set[str] = field(default_factory=set)
     calls: list[str] = field(default_factory=list)
+    release_fails: ShopError | None = None
 
     async def reserve(self, order_id: str, sku: str, quantity: int) -> Reserved:  # noqa: ARG002 - the Protocol's
         self.calls.append("reserve")
+        if order_id in self.released:
+            raise Conflict("released")
         failure = self.failures.pop() if self.failures else None
         if failure is None or self.late:
             self.reserved.add(order_id)
@@ -137,6 +197,9 @@ class FakeInventory:
 
     async def release(self, order_id: str) -> None:
         self.calls.append("release")
+        if self.release_fails is not None:
+            raise self.release_fails
+        self.released.add(order_id)
         self.reserved.discard(order_id)
 
 
@@ -147,10 +210,17 @@ class FakePayments:
     failures: list[ShopError] = field(default_factory=list)
     late: bool = False
     charged: dict[str, int] = field(default_factory=dict)
+    refunded: set[str] = field(default_factory=set)
 
     async def charge(self, order_id: str, amount: int, currency: str, card: str) -> None:  # noqa: ARG002 - the Protocol's
+        if order_id in self.refunded:
+            raise Conflict("refunded")
         failure = self.failures.pop() if self.failures else None
         if failure is None or self.late:
             self.charged[order_id] = amount
         if failure is not None:
             raise failure
+
+    async def refund(self, order_id: str) -> None:
+        self.refunded.add(order_id)
+        self.charged.pop(order_id, None)

@@ -21,7 +21,8 @@ from observability import Telemetry
 from service.inventory.app import create_app as create_inventory
 from service.orders.app import create_app as create_orders
 from service.payments.app import create_app as create_payments
-from service.settings import OrdersSettings, ServiceSettings
+from service.settings import EventSettings, OrdersSettings, ServiceSettings
+from service.shipping.app import create_app as create_shipping
 
 START_TIMEOUT_S = 20
 
@@ -42,16 +43,27 @@ def _serve(
 @pytest.fixture(scope="module")
 def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Where the running services answer."""
-    listeners = {name: socket.create_server(("127.0.0.1", 0)) for name in ("orders", "inventory", "payments")}
+    listeners = {
+        name: socket.create_server(("127.0.0.1", 0)) for name in ("orders", "inventory", "payments", "shipping")
+    }
     urls = {name: f"http://127.0.0.1:{listener.getsockname()[1]}" for name, listener in listeners.items()}
     data_dir = tmp_path_factory.mktemp("shop")
     common = ServiceSettings(data_dir=data_dir)
-    own = OrdersSettings(data_dir=data_dir, inventory_url=urls["inventory"], payments_url=urls["payments"])
+    own = OrdersSettings(
+        data_dir=data_dir,
+        inventory_url=urls["inventory"],
+        payments_url=urls["payments"],
+        shipping_url=urls["shipping"],
+        orders_url=urls["orders"],
+        events_token="token",
+    )
+    events = EventSettings(data_dir=data_dir, orders_url=urls["orders"], events_token="token")
     thread, servers = _serve(
         {
             "orders": create_orders(own, telemetry=Telemetry.build("orders")),
             "inventory": create_inventory(common, telemetry=Telemetry.build("inventory")),
             "payments": create_payments(common, telemetry=Telemetry.build("payments")),
+            "shipping": create_shipping(events, telemetry=Telemetry.build("shipping")),
         },
         listeners,
     )
@@ -74,7 +86,7 @@ quick = settings(max_examples=30, deadline=None, derandomize=True, suppress_heal
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["valid", "invalid"])
-@pytest.mark.parametrize(("service", "operations"), [("orders", 5), ("inventory", 5), ("payments", 3)])
+@pytest.mark.parametrize(("service", "operations"), [("orders", 5), ("inventory", 5), ("payments", 4), ("shipping", 2)])
 def test_as_documented(urls: dict[str, str], service: str, operations: int, mode: GenerationMode) -> None:
     """Each operation answers valid and invalid requests as it says, and never with a server error."""
     schema = schemathesis.openapi.from_url(f"{urls[service]}/openapi.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,9 @@ def test_defaults() -> None:
         ("DATABASE_URL", "canary", "not a database URL"),
         ("DATABASE_URL", "sqlite:///canary.db", "not asynchronous"),
         ("INVENTORY_URL", "canary", "valid URL"),
+        ("SHIPPING_URL", "canary", "valid URL"),
+        ("BROKER_URL", "amqp://canary", "not the URL of a broker"),
+        ("BROKER_URL", "nats://here,http://canary", "not the URL of a broker"),
         ("REDIS_URL", "canary", "valid URL"),
         ("REDIS_URL", "http://canary", "scheme"),
         ("REDIS_URL", "redis:///canary", "host"),
@@ -56,6 +60,32 @@ def test_redis(monkeypatch: pytest.MonkeyPatch, value: str, url: str | None) -> 
     assert ServiceSettings().cache == url
 
 
+@pytest.mark.parametrize(
+    ("value", "url"),
+    [
+        ("postgres://user:p%40ss@host/shop", "postgresql+asyncpg://user:p%40ss@host/shop"),
+        ("postgresql://host:1/shop?sslmode=require", "postgresql+asyncpg://host:1/shop?ssl=require"),
+        ("postgresql+asyncpg://host/shop", "postgresql+asyncpg://host/shop"),
+        ("sqlite+aiosqlite:///shop.db", "sqlite+aiosqlite:///shop.db"),
+    ],
+)
+def test_database(monkeypatch: pytest.MonkeyPatch, value: str, url: str) -> None:
+    """A database is named by SQLAlchemy's URL, or by the one of PostgreSQL that platforms hand out."""
+    monkeypatch.setenv("DATABASE_URL", value)
+    assert ServiceSettings().database("orders") == url
+
+
+def test_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL without its driver is refused with what to install."""
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+    monkeypatch.setenv("DATABASE_URL", "postgres://canary@host/shop")
+    with pytest.raises(
+        ValidationError, match=r"'asyncpg' is not installed; it comes with clearspan\[postgresql\]"
+    ) as caught:
+        ServiceSettings()
+    assert "canary" not in str(caught.value)
+
+
 def test_odd_folder() -> None:
     """A folder's name is a name, whatever characters it has."""
     url = ServiceSettings(data_dir=Path("/a?b=c#d%41 e")).database("orders")
@@ -68,6 +98,24 @@ def test_database_in_memory(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("DATABASE_URL", url)
     with pytest.raises(ValidationError, match="name a file"):
         ServiceSettings()
+
+
+@pytest.mark.parametrize("value", ["nats://user:pass@one:4222", "tls://one,tls://two"])
+def test_broker(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """A broker is named by its URL, or by several of a cluster; empty means that there is none."""
+    assert OrdersSettings().broker_url is None
+    monkeypatch.setenv("BROKER_URL", value)
+    assert OrdersSettings().broker_url == value
+    monkeypatch.setenv("BROKER_URL", "")
+    assert OrdersSettings().broker_url is None
+
+
+def test_events_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The token of events is read, and not told by the text of the settings."""
+    assert OrdersSettings().events_token is None
+    monkeypatch.setenv("CLEARSPAN_EVENTS_TOKEN", "canary")
+    assert OrdersSettings().events_token == "canary"
+    assert "canary" not in repr(OrdersSettings())
 
 
 def test_frozen() -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+import time
 
+import pytest
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+
+from service.orders.sweep import ABANDON_AFTER_S, Sweep
 from service.payments.payments import DECLINED_CARD
 from service.telemetry import ORDER_AMOUNT, ORDERS, OUTCOME
 from tests.service.conftest import Shop
@@ -17,15 +21,17 @@ def _tree(shop: Shop) -> str:
 
 
 async def test_order(shop: Shop) -> None:
-    """An order is one trace: reservation, then payment, then the row, with the logs in place."""
+    """An order is one trace, from the request over reservation and payment to the shipment that confirms it."""
     response = await shop.orders.post("/orders", json={"sku": "mug", "quantity": 2})
     assert response.status_code == 201
+    assert (await shop.settled(response.json()["id"])).state == "confirmed"
     assert (
         _tree(shop)
         == """\
 trace 1
   orders SERVER POST /orders http.response.status_code=201
     · INFO order placed
+    orders CLIENT INSERT orders.db
     orders CLIENT PUT http.response.status_code=200
       inventory SERVER PUT /reservations/{order_id} http.response.status_code=200
         inventory CLIENT SELECT inventory.db
@@ -36,7 +42,77 @@ trace 1
       payments SERVER PUT /payments/{order_id} http.response.status_code=200
         payments CLIENT SELECT payments.db
         payments CLIENT INSERT payments.db
-    orders CLIENT INSERT orders.db"""
+    orders CLIENT UPDATE orders.db
+    orders PRODUCER create order.placed
+      orders INTERNAL wait order.placed
+      orders CLIENT INSERT orders.db
+      orders CLIENT send order.placed
+      shipping CONSUMER process order.placed -> orders create order.placed
+        · INFO shipment created
+        shipping CLIENT INSERT shipping.db
+        shipping CLIENT INSERT shipping.db
+        shipping PRODUCER create shipment.created
+          shipping INTERNAL wait shipment.created
+          shipping CLIENT INSERT shipping.db
+          shipping CLIENT send shipment.created
+          orders CONSUMER process shipment.created -> shipping create shipment.created
+            · INFO order confirmed
+            orders CLIENT INSERT orders.db
+            orders CLIENT SELECT orders.db
+            orders CLIENT UPDATE orders.db"""
+    )
+
+
+async def test_unshippable(shop: Shop) -> None:
+    """An order that shipping refuses is refunded and released in its own trace."""
+    response = await shop.orders.post("/orders", json={"sku": "anvil", "quantity": 1})
+    assert response.status_code == 201
+    assert (await shop.settled(response.json()["id"])).state == "cancelled"
+    assert (
+        _tree(shop)
+        == """\
+trace 1
+  orders SERVER POST /orders http.response.status_code=201
+    · INFO order placed
+    orders CLIENT INSERT orders.db
+    orders CLIENT PUT http.response.status_code=200
+      inventory SERVER PUT /reservations/{order_id} http.response.status_code=200
+        inventory CLIENT SELECT inventory.db
+        inventory CLIENT SELECT inventory.db
+        inventory CLIENT UPDATE inventory.db
+        inventory CLIENT INSERT inventory.db
+    orders CLIENT PUT http.response.status_code=200
+      payments SERVER PUT /payments/{order_id} http.response.status_code=200
+        payments CLIENT SELECT payments.db
+        payments CLIENT INSERT payments.db
+    orders CLIENT UPDATE orders.db
+    orders PRODUCER create order.placed
+      orders INTERNAL wait order.placed
+      orders CLIENT INSERT orders.db
+      orders CLIENT send order.placed
+      shipping CONSUMER process order.placed -> orders create order.placed
+        · WARN shipment refused
+        shipping CLIENT INSERT shipping.db
+        shipping CLIENT INSERT shipping.db
+        shipping PRODUCER create shipment.refused
+          shipping INTERNAL wait shipment.refused
+          shipping CLIENT INSERT shipping.db
+          shipping CLIENT send shipment.refused
+          orders CONSUMER process shipment.refused -> shipping create shipment.refused
+            · WARN order cancelled
+            orders CLIENT SELECT orders.db
+            orders CLIENT PUT http.response.status_code=200
+              payments SERVER PUT /payments/{order_id}/refund http.response.status_code=200
+                payments CLIENT SELECT payments.db
+                payments CLIENT UPDATE payments.db
+            orders CLIENT DELETE http.response.status_code=204
+              inventory SERVER DELETE /reservations/{order_id} http.response.status_code=204
+                inventory CLIENT SELECT inventory.db
+                inventory CLIENT UPDATE inventory.db
+                inventory CLIENT UPDATE inventory.db
+            orders CLIENT INSERT orders.db
+            orders CLIENT SELECT orders.db
+            orders CLIENT UPDATE orders.db"""
     )
 
 
@@ -50,6 +126,7 @@ async def test_declined(shop: Shop) -> None:
 trace 1
   orders SERVER POST /orders http.response.status_code=402
     · WARN order refused
+    orders CLIENT INSERT orders.db
     orders CLIENT PUT http.response.status_code=200
       inventory SERVER PUT /reservations/{order_id} http.response.status_code=200
         inventory CLIENT SELECT inventory.db
@@ -63,8 +140,9 @@ trace 1
     orders CLIENT DELETE http.response.status_code=204
       inventory SERVER DELETE /reservations/{order_id} http.response.status_code=204
         inventory CLIENT SELECT inventory.db
-        inventory CLIENT DELETE inventory.db
-        inventory CLIENT UPDATE inventory.db"""
+        inventory CLIENT UPDATE inventory.db
+        inventory CLIENT UPDATE inventory.db
+    orders CLIENT UPDATE orders.db"""
     )
 
 
@@ -78,19 +156,27 @@ async def test_out_of_stock(shop: Shop) -> None:
 trace 1
   orders SERVER POST /orders http.response.status_code=409
     · WARN order refused
+    orders CLIENT INSERT orders.db
     orders CLIENT PUT http.response.status_code=409 error.type=409
       inventory SERVER PUT /reservations/{order_id} http.response.status_code=409
         inventory CLIENT SELECT inventory.db
         inventory CLIENT SELECT inventory.db
-        inventory CLIENT UPDATE inventory.db"""
+        inventory CLIENT UPDATE inventory.db
+    orders CLIENT UPDATE orders.db"""
     )
 
 
 async def test_failing_payments(shop: Shop) -> None:
-    """When payments fails, each attempt is a span that says which one it is, and the goods are released."""
+    """When payments fails, each attempt is a span that says which one it is, and all is given back in its trace."""
     await shop.payments.put("/faults", json={"kind": "error", "status": 503})
+    shop.deliveries.clear()
     response = await shop.orders.post("/orders", json={"sku": "mug", "quantity": 2})
     assert response.status_code == 502
+    await shop.payments.delete("/faults")
+    shop.deliveries.set()
+    with suppress_instrumentation():
+        (order,) = await shop.apps["orders"].state.orders.page(1, None)
+    assert (await shop.settled(order.id)).state == "cancelled"
     shown = ("http.response.status_code", "http.request.resend_count", "clearspan.fault")
     assert (
         shop.recorder.tree(attributes=shown).replace(f"{shop.folder}/", "")
@@ -98,6 +184,7 @@ async def test_failing_payments(shop: Shop) -> None:
 trace 1
   orders SERVER POST /orders http.response.status_code=502 ERROR
     · ERROR payment unknown
+    orders CLIENT INSERT orders.db
     orders CLIENT PUT http.response.status_code=200
       inventory SERVER PUT /reservations/{order_id} http.response.status_code=200
         inventory CLIENT SELECT inventory.db
@@ -110,12 +197,71 @@ trace 1
       payments SERVER PUT /payments/{order_id} http.response.status_code=503 clearspan.fault=error ERROR
     orders CLIENT PUT http.response.status_code=503 http.request.resend_count=2 ERROR
       payments SERVER PUT /payments/{order_id} http.response.status_code=503 clearspan.fault=error ERROR
-    orders CLIENT DELETE http.response.status_code=204
-      inventory SERVER DELETE /reservations/{order_id} http.response.status_code=204
-        inventory CLIENT SELECT inventory.db
-        inventory CLIENT DELETE inventory.db
-        inventory CLIENT UPDATE inventory.db"""
+    orders CLIENT UPDATE orders.db
+    orders PRODUCER create order.abandoned
+      orders INTERNAL wait order.abandoned
+      orders CLIENT INSERT orders.db
+      orders CLIENT send order.abandoned
+      orders CONSUMER process order.abandoned -> orders create order.abandoned
+        · WARN order cancelled
+        orders CLIENT SELECT orders.db
+        orders CLIENT PUT http.response.status_code=200
+          payments SERVER PUT /payments/{order_id}/refund http.response.status_code=200
+            payments CLIENT SELECT payments.db
+            payments CLIENT INSERT payments.db
+        orders CLIENT DELETE http.response.status_code=204
+          inventory SERVER DELETE /reservations/{order_id} http.response.status_code=204
+            inventory CLIENT SELECT inventory.db
+            inventory CLIENT UPDATE inventory.db
+            inventory CLIENT UPDATE inventory.db
+        orders CLIENT INSERT orders.db
+        orders CLIENT SELECT orders.db
+        orders CLIENT UPDATE orders.db"""
     )
+
+
+async def test_left_behind(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An order whose end was not written is given up by a sweep, and all is given back in the trace of its request."""
+
+    async def cut_off(*_: object) -> bool:
+        raise ConnectionError
+
+    store = shop.apps["orders"].state.orders._store
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "advance", cut_off)
+        assert (await shop.orders.post("/orders", json={"sku": "mug", "quantity": 2})).status_code == 500
+    later = time.time_ns() // 1000 + (ABANDON_AFTER_S + 1) * 1_000_000
+    assert await Sweep(store, now=lambda: later).once() == 1
+    with suppress_instrumentation():
+        (order,) = await store.page(9, None)
+    assert (await shop.settled(order.id)).state == "cancelled"
+    tree = _tree(shop)
+    assert (
+        tree[tree.index("    orders CLIENT UPDATE orders.db") :]
+        == """\
+    orders CLIENT UPDATE orders.db
+    orders CLIENT UPDATE orders.db
+    orders PRODUCER create order.abandoned
+      orders INTERNAL wait order.abandoned
+      orders CLIENT INSERT orders.db
+      orders CLIENT send order.abandoned
+      orders CONSUMER process order.abandoned -> orders create order.abandoned
+        · WARN order cancelled
+        orders CLIENT SELECT orders.db
+        orders CLIENT PUT http.response.status_code=200
+          payments SERVER PUT /payments/{order_id}/refund http.response.status_code=200
+            payments CLIENT SELECT payments.db
+            payments CLIENT UPDATE payments.db
+        orders CLIENT DELETE http.response.status_code=204
+          inventory SERVER DELETE /reservations/{order_id} http.response.status_code=204
+            inventory CLIENT SELECT inventory.db
+            inventory CLIENT UPDATE inventory.db
+            inventory CLIENT UPDATE inventory.db
+        orders CLIENT INSERT orders.db
+        orders CLIENT SELECT orders.db
+        orders CLIENT UPDATE orders.db"""
+    )
+    assert tree.count("trace ") == 1
 
 
 async def test_metrics(shop: Shop) -> None:

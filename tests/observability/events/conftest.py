@@ -1,8 +1,9 @@
-"""What the tests of events share: databases with an outbox and an inbox, and one clock for all spans."""
+"""What the tests of events share: databases with an outbox and an inbox, NATS servers, one clock for all spans."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,9 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from observability.database import create_engine
 from observability.events.event import Event
 from observability.events.inbox import inbox_table
+from observability.events.nats.streams import Streams
 from observability.events.outbox import outbox_table
 from observability.testing import Recorder
+from tests.nats_server import NatsServer
 from tests.postgres import PostgresServer
+
+_NUMBERS = itertools.count(1)
 
 
 @pytest.fixture
@@ -91,3 +96,27 @@ async def until(condition: Callable[[], bool]) -> None:
     """Return when something has come true; the test's own time limit is the bound."""
     while not condition():  # noqa: ASYNC110 - what is looked at knows no events
         await asyncio.sleep(0.002)
+
+
+@pytest.fixture(scope="module")
+def shared_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """One server for all tests of a module, none of which may stop it."""
+    server = NatsServer(tmp_path_factory.mktemp("nats"), max_payload=64 * 1024)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def own_nats(tmp_path: Path) -> Iterator[NatsServer]:
+    """A server of the test's own, which has a port and is not started."""
+    server = NatsServer(tmp_path / "nats")
+    server.reserve()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def streams() -> Streams:
+    """Streams that no other test uses."""
+    return Streams(f"T{next(_NUMBERS)}", max_bytes=64 * 1024**2, dead_max_bytes=16 * 1024**2)

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.anyio
 async def test_stock(shop: Shop) -> None:
     """The shelf is listed, and each kind told by itself."""
     items = (await shop.inventory.get("/stock")).json()
-    assert [item["sku"] for item in items] == ["kettle", "mug", "teapot"]
-    assert (await shop.inventory.get("/stock/mug")).json() == items[1]
+    assert [item["sku"] for item in items] == ["anvil", "kettle", "mug", "teapot"]
+    assert (await shop.inventory.get("/stock/mug")).json() == items[2]
     assert (await shop.inventory.get("/stock/none")).status_code == 404
 
 
@@ -37,7 +37,7 @@ async def test_stale_stock(shop: Shop) -> None:
 
 
 async def test_reservation(shop: Shop) -> None:
-    """A reservation and its undoing are repeatable; with another body it is a conflict."""
+    """A reservation and its undoing are repeatable; with another body, or after that, it is a conflict."""
     for _ in range(2):
         response = await shop.inventory.put("/reservations/o1", json={"sku": "mug", "quantity": 2})
         assert (response.status_code, response.json()["amount"]) == (200, 2500)
@@ -45,6 +45,8 @@ async def test_reservation(shop: Shop) -> None:
     assert (conflict.status_code, conflict.json()["title"]) == (409, "Conflict")
     for _ in range(2):
         assert (await shop.inventory.delete("/reservations/o1")).status_code == 204
+    late = await shop.inventory.put("/reservations/o1", json={"sku": "mug", "quantity": 2})
+    assert (late.status_code, late.json()["title"]) == (409, "Conflict")
 
 
 @pytest.mark.parametrize(

@@ -71,9 +71,34 @@ async def test_refused(stock: Stock) -> None:
 async def test_release(stock: Stock) -> None:
     """A release puts the goods back once and says which; of an order that has none it does nothing."""
     await stock.reserve("order-1", "kettle", 2)
-    released = [await stock.release(order_id) for order_id in ("order-1", "order-1", "order-2")]
-    assert released == ["kettle", None, None]
+    released = [await stock.release(order_id) for order_id in ("order-1", "order-1", "order-2", "order-2")]
+    assert released == ["kettle", None, None, None]
     assert await _left(stock, "kettle") == KETTLES
+
+
+async def test_late_reservation(stock: Stock) -> None:
+    """An order that was released gets no goods any more, whether it had some before or not."""
+    await stock.reserve("order-1", "kettle", 2)
+    for order_id in ("order-1", "order-2"):
+        await stock.release(order_id)
+        with pytest.raises(Conflict) as caught:
+            await stock.reserve(order_id, "kettle", 2)
+        assert not isinstance(caught.value, OutOfStock)
+    assert await _left(stock, "kettle") == KETTLES
+
+
+async def test_reservation_and_release_at_once(stock: Stock) -> None:
+    """Of reservations and releases of one order at once the releases have the last word."""
+    for n in range(5):
+        order_id = f"order-{n}"
+        outcomes = await asyncio.gather(
+            stock.reserve(order_id, "kettle", 2),
+            stock.release(order_id),
+            stock.release(order_id),
+            return_exceptions=True,
+        )
+        assert not [one for one in outcomes if isinstance(one, BaseException) and not isinstance(one, Conflict)]
+        assert await _left(stock, "kettle") == KETTLES
 
 
 async def test_never_oversold(stock: Stock) -> None:

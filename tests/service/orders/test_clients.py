@@ -114,14 +114,37 @@ async def test_reserve(recorder: Recorder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(404, NotFound), (409, OutOfStock), (422, DependencyFailed), (500, DependencyFailed)]
+    ("status", "title", "kind"),
+    [
+        (404, "Not found", NotFound),
+        (409, "Out of stock", OutOfStock),
+        (409, "Conflict", Conflict),
+        (422, "Invalid request", DependencyFailed),
+        (500, "Internal server error", DependencyFailed),
+    ],
 )
-async def test_inventory_statuses(recorder: Recorder, status: int, kind: type[ShopError]) -> None:
-    """Inventory's statuses are the shop's errors; one that is not agreed on is its failure."""
-    transport = httpx.MockTransport(lambda _: httpx.Response(status, json={}))
+async def test_inventory_problems(recorder: Recorder, status: int, title: str, kind: type[ShopError]) -> None:
+    """Inventory's problems are the shop's errors; one that is not agreed on is its failure."""
+    transport = httpx.MockTransport(lambda _: httpx.Response(status, json={"title": title}))
     async with create_client(INVENTORY, recorder.telemetry("orders"), transport) as client:
-        with pytest.raises(kind):
+        with pytest.raises(ShopError) as caught:
             await HttpInventory(client).reserve("1", "mug", 1)
+    assert type(caught.value) is kind
+
+
+async def test_refund(recorder: Recorder) -> None:
+    """A refund is asked for by the order's id; an answer that is not agreed on is a failure of payments."""
+    statuses, requests = [200, 404], list[tuple[str, str]]()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        requests.append((request.method, request.url.path))
+        return httpx.Response(statuses.pop(0), json={})
+
+    async with create_client(PAYMENTS, recorder.telemetry("orders"), httpx.MockTransport(answer)) as client:
+        await HttpPayments(client).refund("order-1")
+        with pytest.raises(DependencyFailed):
+            await HttpPayments(client).refund("order-1")
+    assert requests == [("PUT", "/payments/order-1/refund")] * 2
 
 
 @pytest.mark.parametrize(("status", "kind"), [(402, PaymentDeclined), (409, Conflict), (500, DependencyFailed)])
@@ -180,7 +203,7 @@ async def test_left_alone(recorder: Recorder) -> None:
 
 
 async def test_hanging_inventory(recorder: Recorder) -> None:
-    """A customer whose goods cannot be set aside waits for that and for giving them back, and no longer."""
+    """A customer whose goods cannot be set aside waits for that, and not for giving them back."""
 
     async def hang(_request: httpx.Request) -> httpx.Response:
         return await asyncio.Event().wait() and httpx.Response(200)
@@ -191,4 +214,4 @@ async def test_hanging_inventory(recorder: Recorder) -> None:
         began = loop.time()
         with pytest.raises(DependencySlow):
             await orders.place(OrderRequest("mug", 1, "4242424242424242"))
-    assert loop.time() - began == pytest.approx(2 * clients.CALL_S)
+    assert loop.time() - began == pytest.approx(clients.CALL_S)

@@ -8,6 +8,7 @@ import itertools
 import pytest
 
 from service.errors import (
+    Conflict,
     DependencyFailed,
     DependencySlow,
     InProgress,
@@ -16,7 +17,8 @@ from service.errors import (
     PaymentDeclined,
     ShopError,
 )
-from service.orders.orders import LEASE_S, OrderRequest, Orders
+from service.orders.order import Order
+from service.orders.orders import LEASE_S, OrderRequest, Orders, Placed, Reserved
 from service.payments.payments import DECLINED_CARD
 from tests.service.fakes import FakeInventory, FakePayments, FakeStore
 
@@ -52,31 +54,65 @@ async def test_placed() -> None:
     assert (inventory.reserved, payments.charged) == ({"order-1"}, {"order-1": 200})
 
 
+async def test_durable_before_anything_is_done() -> None:
+    """While goods and money are asked for, the order is there, as pending."""
+
+    class Looking(FakeInventory):
+        async def reserve(self, order_id: str, sku: str, quantity: int) -> Reserved:
+            assert (await store.get(order_id)).state == "pending"
+            return await super().reserve(order_id, sku, quantity)
+
+    store = FakeStore()
+    assert (await _orders(Looking(), FakePayments(), store).place(MUG)).order.state == "placed"
+
+
 async def test_declined() -> None:
-    """A declined card gives the goods back and leaves no order."""
-    inventory = FakeInventory()
-    orders = _orders(inventory, FakePayments([PaymentDeclined("no")]))
+    """A declined card gives the goods back, and the order says why it was refused."""
+    inventory, store = FakeInventory(), FakeStore()
     with pytest.raises(PaymentDeclined):
-        await orders.place(MUG)
+        await _orders(inventory, FakePayments([PaymentDeclined("no")]), store).place(MUG)
     assert inventory.reserved == set()
-    assert await orders.page(10, None) == []
+    order = await store.get("order-1")
+    assert (order.state, order.amount, order.history[-1].reason) == ("refused", None, "no")
+    assert store.told == []
 
 
-async def test_reserved_without_answer() -> None:
-    """Goods that were set aside although inventory's answer was lost are given back."""
-    inventory = FakeInventory([DependencySlow("late")], late=True)
+@pytest.mark.parametrize("key", ["key", None])
+async def test_declined_without_release(key: str | None) -> None:
+    """A refused order whose goods could not be given back at once is abandoned, and the answer is the refusal."""
+    inventory, store = FakeInventory(release_fails=DependencyFailed("down", sent=False)), FakeStore()
+    orders = _orders(inventory, FakePayments([PaymentDeclined("no")]), store)
+    for _ in range(2 if key else 1):
+        with pytest.raises(PaymentDeclined):
+            await orders.place(MUG, key)
+    assert [(event.type, event.subject) for event in store.told] == [("order.abandoned", "order-1")]
+
+
+@pytest.mark.parametrize(
+    ("inventory", "payments"),
+    [
+        (FakeInventory([DependencySlow("late")], late=True), FakePayments()),
+        (FakeInventory(), FakePayments([DependencySlow("late")], late=True)),
+    ],
+    ids=["reservation", "payment"],
+)
+async def test_unknown_outcome(inventory: FakeInventory, payments: FakePayments) -> None:
+    """An order without a key whose outcome is not known is abandoned at once, and told of."""
+    store = FakeStore()
     with pytest.raises(DependencySlow):
-        await _orders(inventory, FakePayments()).place(MUG)
-    assert inventory.reserved == set()
+        await _orders(inventory, payments, store).place(MUG)
+    assert (await store.get("order-1")).state == "abandoned"
+    assert [(event.type, event.subject) for event in store.told] == [("order.abandoned", "order-1")]
 
 
 @pytest.mark.parametrize("failure", [OutOfStock("too few"), DependencyFailed("down", sent=False)])
 async def test_nothing_to_release(failure: ShopError) -> None:
     """What was refused, or never asked for, is not given back."""
-    inventory = FakeInventory([failure])
+    inventory, store = FakeInventory([failure]), FakeStore()
     with pytest.raises(type(failure)):
-        await _orders(inventory, FakePayments()).place(MUG)
+        await _orders(inventory, FakePayments(), store).place(MUG)
     assert inventory.calls == ["reserve"]
+    assert ((await store.get("order-1")).state, store.told) == ("refused", [])
 
 
 async def test_unknown_payment_settled_by_key() -> None:
@@ -124,7 +160,8 @@ async def test_key_of_another_request(other: OrderRequest) -> None:
 async def test_resumed_after_crash() -> None:
     """A request whose process died blocks its key for the lease, then its repetition completes the same order."""
     store, clock = FakeStore(), Clock()
-    await store.claim("key", MUG.fingerprint(), "order-0", now=clock.now, lease_s=LEASE_S)
+    cut_off = Order.new("order-0", MUG.sku, MUG.quantity, at=clock.now)
+    await store.begin(cut_off, MUG.fingerprint(), "key", lease_s=LEASE_S)
     inventory, payments = FakeInventory(reserved={"order-0"}), FakePayments(charged={"order-0": 200})
     survivor = _orders(inventory, payments, store, clock)
     with pytest.raises(InProgress):
@@ -152,22 +189,67 @@ async def test_cut_off(cause: BaseException) -> None:
     assert payments.charged == {"order-1": 200}
 
 
-@pytest.mark.parametrize(("key", "kept"), [("key", {"order-1"}), (None, set())], ids=["key", "no key"])
-async def test_unknown_payment(key: str | None, kept: set[str], caplog: pytest.LogCaptureFixture) -> None:
-    """Goods whose payment is unknown stay for the request that comes again with its key; it is told as an error."""
-    inventory = FakeInventory()
+async def test_given_up_meanwhile() -> None:
+    """A request that comes to its end after its order was given up is a conflict, with its key too."""
+    store, clock = FakeStore(), Clock()
+
+    class SweptMeanwhile(FakePayments):
+        async def charge(self, order_id: str, amount: int, currency: str, card: str) -> None:
+            clock.now += (LEASE_S + 1) * 1_000_000
+            assert await store.abandon_expired(clock.now, at=clock.now, limit=1) == [order_id]
+            await super().charge(order_id, amount, currency, card)
+
+    orders = _orders(FakeInventory(), SweptMeanwhile(), store, clock)
+    for _ in range(2):
+        with pytest.raises(Conflict, match="given up"):
+            await orders.place(MUG, "key")
+    assert [event.type for event in store.told] == ["order.abandoned"]
+
+
+async def test_placed_meanwhile() -> None:
+    """Of two requests with one key that both come to the end of the same order, both get the order, placed once."""
+    store, inventory, clock = FakeStore(), FakeInventory(), Clock()
+
+    class Overtaken(FakePayments):
+        async def charge(self, order_id: str, amount: int, currency: str, card: str) -> None:
+            await super().charge(order_id, amount, currency, card)
+            clock.now += LEASE_S * 1_000_000
+            others.append(await _orders(inventory, payments, store, clock).place(MUG, "key"))
+
+    payments, others = FakePayments(), list[Placed]()
+    placed = await _orders(inventory, Overtaken(charged=payments.charged), store, clock).place(MUG, "key")
+    assert [other.order for other in others] == [placed.order]
+    assert [event.type for event in store.told] == ["order.placed"]
+
+
+@pytest.mark.parametrize("kind", ["refunded", "released"])
+async def test_late_request_of_an_abandoned_order(kind: str) -> None:
+    """What was given back is not taken again by a request that comes late: the order is refused as a conflict."""
+    inventory, payments = FakeInventory(), FakePayments()
+    getattr(inventory if kind == "released" else payments, kind).add("order-1")
+    with pytest.raises(Conflict):
+        await _orders(inventory, payments).place(MUG)
+    assert (inventory.reserved, payments.charged) == (set(), {})
+
+
+@pytest.mark.parametrize("sent", [True, False])
+async def test_unknown_payment_with_a_key(sent: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """Goods of an order with a key stay for the request that comes again with it; an unknown payment is an error."""
+    inventory, store = FakeInventory(), FakeStore()
     with pytest.raises(DependencySlow):
-        await _orders(inventory, FakePayments([DependencySlow("late")], late=True)).place(MUG, key)
-    assert inventory.reserved == kept
-    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [("ERROR", "payment unknown")]
+        await _orders(inventory, FakePayments([DependencySlow("late", sent=sent)]), store).place(MUG, "key")
+    assert inventory.reserved == {"order-1"}
+    assert (await store.get("order-1")).state == "pending"
+    logged = ("ERROR", "payment unknown") if sent else ("WARNING", "order refused")
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [logged]
 
 
 async def test_payment_never_asked() -> None:
-    """Goods whose payment was never asked for are given back, with a key too."""
-    inventory = FakeInventory()
+    """Goods whose payment was never asked for are given back, where no key could go on with them."""
+    inventory, store = FakeInventory(), FakeStore()
     with pytest.raises(DependencyFailed):
-        await _orders(inventory, FakePayments([DependencyFailed("down", sent=False)])).place(MUG, "key")
-    assert inventory.reserved == set()
+        await _orders(inventory, FakePayments([DependencyFailed("down", sent=False)]), store).place(MUG)
+    assert (inventory.reserved, (await store.get("order-1")).state) == (set(), "refused")
 
 
 async def test_replayed_refusals() -> None:

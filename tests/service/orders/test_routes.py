@@ -21,11 +21,16 @@ async def _left(shop: Shop, sku: str) -> int:
 
 
 async def test_place_and_get(shop: Shop) -> None:
-    """A placed order is found where its Location says."""
+    """A placed order is found where its Location says, with its state and the ones before it."""
     response = await shop.orders.post("/orders", json=MUG)
     assert response.status_code == 201
-    assert response.json()["amount"] == 2500
-    assert (await shop.orders.get(response.headers["location"])).json() == response.json()
+    placed = response.json()
+    assert (placed["amount"], placed["state"]) == (2500, "placed")
+    await shop.settled(placed["id"])
+    found = (await shop.orders.get(response.headers["location"])).json()
+    assert {**found, "state": "placed", "history": found["history"][:2]} == placed
+    assert [change["state"] for change in found["history"]] == ["pending", "placed", "confirmed"]
+    assert (await shop.orders.get("/orders")).json()["orders"] == [found]
 
 
 async def test_root_and_external(shop: Shop) -> None:
@@ -68,6 +73,8 @@ async def test_refused(shop: Shop, body: Any, status: int) -> None:
     before = await _left(shop, "mug"), await _left(shop, "kettle")
     response = await shop.orders.post("/orders", json=body)
     assert response.status_code == status
+    kept = (await shop.orders.get("/orders")).json()["orders"]
+    assert [(order["state"], order["amount"]) for order in kept] == ([] if status == 422 else [("refused", None)])
     assert response.headers["content-type"] == "application/problem+json"
     assert len(response.json()["trace_id"]) == 32
     assert (await _left(shop, "mug"), await _left(shop, "kettle")) == before
@@ -80,7 +87,7 @@ async def test_repeated_key(shop: Shop) -> None:
     left = await _left(shop, "mug")
     again = await shop.orders.post("/orders", json=MUG, headers=headers)
     other = await shop.orders.post("/orders", json={**MUG, "quantity": 3}, headers=headers)
-    assert (again.status_code, again.json()) == (201, first.json())
+    assert (again.status_code, again.json()["id"]) == (201, first.json()["id"])
     assert again.headers["location"] == first.headers["location"]
     assert other.status_code == 422
     assert await _left(shop, "mug") == left
@@ -91,6 +98,15 @@ async def test_repeated_refusal(shop: Shop) -> None:
     body, headers = {"sku": "mug", "quantity": 1, "card": DECLINED_CARD}, {"idempotency-key": "two"}
     answers = [(await shop.orders.post("/orders", json=body, headers=headers)).status_code for _ in range(2)]
     assert answers == [402, 402]
+
+
+async def test_key_of_a_cancelled_order(shop: Shop) -> None:
+    """A key gives its order again as it is now, though that was cancelled since."""
+    body, headers = {"sku": "anvil", "quantity": 1}, {"idempotency-key": "four"}
+    first = await shop.orders.post("/orders", json=body, headers=headers)
+    await shop.settled(first.json()["id"])
+    again = await shop.orders.post("/orders", json=body, headers=headers)
+    assert (again.status_code, again.json()["id"], again.json()["state"]) == (201, first.json()["id"], "cancelled")
 
 
 async def test_concurrent_key(shop: Shop) -> None:

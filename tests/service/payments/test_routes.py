@@ -28,6 +28,18 @@ async def test_declined(shop: Shop) -> None:
     assert (await shop.payments.get("/payments/o1")).json()["approved"] is False
 
 
+async def test_refund(shop: Shop) -> None:
+    """A refund is repeatable and shown; a charge that comes later, though it was never made before, is a conflict."""
+    await shop.payments.put("/payments/o1", json=PAYMENT)
+    for order_id in ("o1", "o2"):
+        for _ in range(2):
+            refund = await shop.payments.put(f"/payments/{order_id}/refund")
+            assert (refund.status_code, refund.json()["refunded"]) == (200, True)
+        late = await shop.payments.put(f"/payments/{order_id}", json=PAYMENT)
+        assert (late.status_code, late.json()["title"]) == (409, "Conflict")
+    assert [(await shop.payments.get(f"/payments/{one}")).json()["amount"] for one in ("o1", "o2")] == [2500, 0]
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -51,6 +51,46 @@ async def test_conflict(ledger: Ledger, change: dict[str, Any]) -> None:
     assert await ledger.get("order-1") == PAYMENT
 
 
+async def test_refund(ledger: Ledger) -> None:
+    """A charge is refunded once, and is not made again."""
+    await ledger.add(PAYMENT)
+    refunded = replace(PAYMENT, refunded=True)
+    for _ in range(2):
+        assert await ledger.refund("order-1") == refunded
+    assert await ledger.get("order-1") == refunded
+    with pytest.raises(Conflict):
+        await ledger.add(PAYMENT)
+
+
+async def test_refund_of_a_declined_payment(ledger: Ledger) -> None:
+    """Of a payment that was declined there is nothing to refund, and it is declined again."""
+    declined = replace(PAYMENT, approved=False)
+    await ledger.add(declined)
+    assert await ledger.refund("order-1") == declined
+    assert await ledger.add(declined) == declined
+
+
+async def test_late_charge(ledger: Ledger) -> None:
+    """An order that was refunded before its charge came is never charged."""
+    for _ in range(2):
+        assert await ledger.refund("order-1") == Payment.never("order-1")
+    with pytest.raises(Conflict):
+        await ledger.add(PAYMENT)
+    assert await ledger.get("order-1") == Payment.never("order-1")
+
+
+async def test_charge_and_refund_at_once(ledger: Ledger) -> None:
+    """Of a charge and refunds at once the refunds have the last word."""
+    for n in range(5):
+        payment = replace(PAYMENT, order_id=f"order-{n}")
+        charge, *refunds = ledger.add(payment), ledger.refund(payment.order_id), ledger.refund(payment.order_id)
+        outcomes = await asyncio.gather(charge, *refunds, return_exceptions=True)
+        assert not [one for one in outcomes if isinstance(one, BaseException) and not isinstance(one, Conflict)]
+        kept = await ledger.get(payment.order_id)
+        assert kept is not None
+        assert kept.refunded
+
+
 async def test_concurrent(ledger: Ledger) -> None:
     """Of different payments of one order at once one is kept."""
     outcomes = await asyncio.gather(
