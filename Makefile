@@ -12,11 +12,12 @@ run: .venv/.synced ## start everything; PORT=9000 moves all ports
 test: .venv/.synced ## run all tests
 	@exec .venv/bin/pytest $(ARGS)
 
-drill: .venv/.synced ## break one thing after the other under load; ARGS="--short payments"
+drill: .venv/.synced ## break one thing after the other under load, then kill at random; ARGS="--short payments"
 	@exec .venv/bin/python -m drills $(ARGS)
 
 bench: .venv/.synced ## what things cost, side by side
-	@exec .venv/bin/python -m benchmarks.chain
+	@.venv/bin/python -m benchmarks.chain
+	@.venv/bin/python -m benchmarks.events
 
 check: .venv/.synced ## lint, format, types, lock file
 	.venv/bin/ruff check .

@@ -48,8 +48,8 @@ async def _listen_once(engine: AsyncEngine, channel: str, told: Callable[[], Non
     async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         driver: Any = (await connection.get_raw_connection()).driver_connection
         driver.add_termination_listener(lambda _: lost.set())
-        await driver.add_listener(channel, lambda *_: told())
         try:
+            await driver.add_listener(channel, lambda *_: told())
             told()
             while not lost.is_set():
                 with suppress(TimeoutError):
@@ -58,6 +58,4 @@ async def _listen_once(engine: AsyncEngine, channel: str, told: Callable[[], Non
                         return
                 await driver.execute("SELECT 1", timeout=RECONNECT_S)  # a peer that is gone without a word
         finally:
-            with suppress(Exception):
-                await driver.remove_listener(channel, told)
             await connection.invalidate()  # its listeners must not serve another borrower

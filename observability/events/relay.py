@@ -12,8 +12,8 @@ import os
 import random
 import socket
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -21,6 +21,7 @@ from observability.events.delivery import Delivery, DeliveryError, Refused, Unav
 from observability.events.outbox import Claimed, Outbox
 from observability.events.telemetry import EventTelemetry
 from observability.providers import Telemetry
+from observability.tasks import end
 
 LEASE_S = 30.0
 """How long a claim lasts, in seconds: after a crash so much later another relay takes over."""
@@ -61,11 +62,11 @@ class _Outcome:
 
 @dataclass(slots=True)
 class _Pause:
-    """Events of one type wait until a time of the loop; then one of them asks."""
+    """Events of one type wait until a time of the loop; then one of them, known by its number, asks."""
 
     until: float
     length_s: float
-    asking: bool = False
+    asking: int | None = None
 
 
 class Relay:
@@ -102,11 +103,10 @@ class Relay:
         finally:
             self._stopping = True
             self.wake()
-            _, late = await asyncio.wait({task}, timeout=STOP_TIMEOUT_S)
-            for one in late:
-                one.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            try:
+                await asyncio.wait({task}, timeout=STOP_TIMEOUT_S)
+            finally:
+                await end(task)
 
     async def _run(self) -> None:
         failures = 0
@@ -127,13 +127,21 @@ class Relay:
                     if not more and not self._outcomes:
                         await self._wait()
         finally:
-            async with asyncio.timeout(STOP_TIMEOUT_S):
-                await self._settle()  # what is not told now is delivered again by whoever comes next
+            try:
+                async with asyncio.timeout(STOP_TIMEOUT_S):
+                    await self._settle()
+            except Exception as error:  # noqa: BLE001 - the same; but now there is no next time
+                logger.warning(
+                    "the outbox could not be told the last outcomes (%s): their events are delivered again",
+                    type(error).__name__,
+                )
 
     async def _wait(self) -> None:
         """Wait for news: events, the end of a delivery, the end of a pause, or the time to look anyway."""
         now = asyncio.get_running_loop().time()
-        ends = [pause.until - now for pause in self._pauses.values() if not pause.asking]
+        ends = [pause.until - now for pause in self._pauses.values() if pause.asking is None]
+        if self._stopping or not self._room():
+            ends = []  # nobody could ask then
         try:
             async with asyncio.timeout(max(_LEAST_WAIT_S, min([POLL_S, *ends]))):
                 await self._news.wait()
@@ -142,34 +150,41 @@ class Relay:
 
     async def _claim(self, lanes: asyncio.TaskGroup) -> bool:
         """Claim events and begin to deliver them; whether there may be more to claim at once."""
+        now = asyncio.get_running_loop().time()
+        for type_, pause in list(self._pauses.items()):
+            if pause.asking is None and pause.until <= now and self._room():
+                asking = await self._take(lanes, 1, only=type_)
+                if asking:
+                    pause.asking = asking[0].seq
+                else:
+                    self._pauses.pop(type_, None)  # one that was under way may have ended it
+        room = self._room()
+        return room > 0 and len(await self._take(lanes, room, without=self._pauses)) == room
+
+    def _room(self) -> int:
+        """How many more events may be under way; 0 until it is worth a claim, so as not to claim them one by one."""
         most = self._delivery.max_in_flight
         room = most - self._in_flight
-        if room < most // 2 and room < most:  # not one by one
-            return False
-        now = asyncio.get_running_loop().time()
-        claimed: list[Claimed] = []
-        for type_, pause in list(self._pauses.items()):
-            if not pause.asking and pause.until <= now:
-                asking = await self._outbox.claim(self._name, 1, lease_s=LEASE_S, only=type_)
-                if asking:
-                    pause.asking = True
-                    claimed += asking
-                else:
-                    del self._pauses[type_]
-        claimed += await self._outbox.claim(self._name, room, lease_s=LEASE_S, without=self._pauses)
-        deadline = now + LEASE_S - SEND_TIMEOUT_S
+        return room if room >= max(1, most // 2) else 0
+
+    async def _take(
+        self, lanes: asyncio.TaskGroup, limit: int, *, only: str | None = None, without: Collection[str] = ()
+    ) -> list[Claimed]:
+        """Claim events, and have each subject's delivered beside those of the others."""
+        deadline = asyncio.get_running_loop().time() + LEASE_S - SEND_TIMEOUT_S
+        claimed = await self._outbox.claim(self._name, limit, lease_s=LEASE_S, only=only, without=without)
         self._in_flight += len(claimed)
         by_subject = sorted(claimed, key=lambda one: (one.event.subject, one.seq))
         for _, lane in groupby(by_subject, key=lambda one: one.event.subject):
             lanes.create_task(self._deliver(list(lane), deadline))
-        return len(claimed) >= room
+        return claimed
 
     async def _deliver(self, lane: list[Claimed], deadline: float) -> None:
         """Deliver events of one subject, one after the other; what follows one that is not delivered is given back."""
         loop = asyncio.get_running_loop()
         left = list(lane)
         try:
-            while left and loop.time() < deadline and not self._stopping and not self._paused(left[0].event.type):
+            while left and loop.time() < deadline and not self._stopping and not self._paused(left[0]):
                 outcome = await self._send(left[0])
                 self._outcomes.append(outcome)
                 left.pop(0)
@@ -178,6 +193,9 @@ class Relay:
         finally:
             if left:
                 self._outcomes.append(_Outcome(left))
+            for one in left:
+                if (pause := self._pauses.get(one.event.type)) is not None and pause.asking == one.seq:
+                    pause.asking = None  # it has not, so another one has to
             self._in_flight -= len(lane)
             self.wake()
 
@@ -197,7 +215,7 @@ class Relay:
                     logger.exception("delivering an event failed")
                     raise Refused(type(error).__name__) from error
         except Unavailable as error:
-            self._pause(event.type, str(error))
+            self._pause(claimed, str(error))
             return _Outcome([claimed], reason=str(error))
         except Refused as error:
             self._resume(event.type)
@@ -232,21 +250,22 @@ class Relay:
         finally:
             self._outcomes[:0] = outcomes
 
-    def _paused(self, type_: str) -> bool:
-        pause = self._pauses.get(type_)
-        return pause is not None and not pause.asking
+    def _paused(self, claimed: Claimed) -> bool:
+        pause = self._pauses.get(claimed.event.type)
+        return pause is not None and pause.asking != claimed.seq
 
-    def _pause(self, type_: str, reason: str) -> None:
+    def _pause(self, claimed: Claimed, reason: str) -> None:
         now = asyncio.get_running_loop().time()
+        type_ = claimed.event.type
         pause = self._pauses.get(type_)
         if pause is None:
             logger.warning("events of type %s wait: %s", type_, reason)
             pause = self._pauses[type_] = _Pause(now, PAUSE_S / 2)
-        elif not pause.asking:  # others that were under way when it began
+        elif pause.asking != claimed.seq:  # others that were under way when it began
             return
         pause.length_s = min(2 * pause.length_s, MAX_PAUSE_S)
         pause.until = now + pause.length_s * random.uniform(0.5, 1.0)  # noqa: S311 - not for secrets
-        pause.asking = False
+        pause.asking = None
 
     def _resume(self, type_: str) -> None:
         if self._pauses.pop(type_, None) is not None:
@@ -254,4 +273,4 @@ class Relay:
 
 
 def _jittered(first_s: float, attempt: int, most_s: float) -> float:
-    return min(first_s * 2.0 ** (attempt - 1), most_s) * random.uniform(0.5, 1.0)  # noqa: S311 - not for secrets
+    return min(first_s * 2.0 ** min(attempt - 1, 60), most_s) * random.uniform(0.5, 1.0)  # noqa: S311 - not for secrets

@@ -172,7 +172,7 @@ async def test_migrations_wait(engine: AsyncEngine, postgres_url: str) -> None:
         while not await _ask(other, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
             assert not start.done()
     await start
-    assert await _ask(engine, "SELECT count(*) FROM stock") == 3
+    assert await _ask(engine, "SELECT count(*) FROM stock") == 4
     await other.dispose()
 
 

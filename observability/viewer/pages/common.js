@@ -23,8 +23,8 @@ const COLOURS = ["#0072b2", "#009e73", "#e69f00", "#56b4e9", "#cc79a7", "#8c6bb1
 
 /** The same colour for a service on every page. */
 export function colour(service) {
-  let hash = 7;
-  for (const character of service) hash = (hash * 31 + character.codePointAt(0)) % 1000003;
+  let hash = 2166136261; // FNV-1a
+  for (const character of service) hash = Math.imul(hash ^ character.codePointAt(0), 16777619) >>> 0;
   return COLOURS[hash % COLOURS.length];
 }
 

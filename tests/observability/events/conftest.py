@@ -11,7 +11,6 @@ from typing import Any
 
 import opentelemetry.sdk.trace as sdk_trace
 import pytest
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from observability.database import create_engine
@@ -85,27 +84,6 @@ async def _write_ahead(engine: AsyncEngine) -> None:
     async with engine.connect() as connection:
         driver: Any = (await connection.get_raw_connection()).driver_connection
         await driver.execute("PRAGMA journal_mode=WAL")
-
-
-def unthreaded_engine(file: Path, service_name: str = "shop") -> AsyncEngine:
-    """A SQLite file with both tables that is asked without threads: for virtual time, and for many short tests."""
-    engine = sa.create_engine(f"sqlite:///{file}")
-    engine.dialect.is_async = True  # so that it may have the asynchronous face; its calls block, for a moment
-
-    @sa.event.listens_for(engine, "connect")
-    def on_connect(connection: object, _record: object) -> None:
-        connection.isolation_level = None  # type: ignore[attr-defined]  # the driver would begin by itself
-
-    @sa.event.listens_for(engine, "begin")
-    def on_begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    with sa.create_engine(f"sqlite:///{file}").begin() as connection:
-        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-        connection.exec_driver_sql("PRAGMA synchronous=OFF")
-        outbox_table(service_name).create(connection)
-        inbox_table(service_name).create(connection)
-    return AsyncEngine(engine)
 
 
 def an_event(subject: str = "1", *, type: str = "order.placed", id: str | None = None) -> Event:  # noqa: A002

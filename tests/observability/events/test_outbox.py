@@ -474,12 +474,14 @@ async def test_indexes_without_what_was_sent(outbox: Outbox, analyzed: bool) -> 
     for claim in plans["earlier"]:
         assert "shop_outbox_unsent" in claim
         assert "shop_outbox_subject" in claim
-    if analyzed:  # else PostgreSQL takes the table for a small one
+        assert "Seq Scan" not in claim
+    for count in plans["count"]:  # to PostgreSQL both cost the same while it knows nothing of the table
+        assert "shop_outbox_unsent" in count or "shop_outbox_subject" in count
+    if analyzed:  # else PostgreSQL takes the table for a small one, which it reads from end to end for the other two
         assert "shop_outbox_sent" in plans["DELETE"][0]
-    assert "shop_outbox_sent" not in plans["count"][0]
-    for plan in itertools.chain.from_iterable(plans.values()):
-        assert "SCAN shop_outbox'" not in plan
-        assert "Seq Scan" not in plan or not analyzed
+        for plan in itertools.chain.from_iterable(plans.values()):
+            assert "SCAN shop_outbox'" not in plan
+            assert "Seq Scan" not in plan
 
 
 async def test_migration(engine: AsyncEngine) -> None:
