@@ -113,6 +113,10 @@ class FakeStore:
         self._applied: set[tuple[str, str]] = set()
         self.told: list[Event] = []
 
+    @property
+    def orders(self) -> list[Order]:
+        return [kept.order for kept in self._kept.values()]
+
     async def begin(self, order: Order, fingerprint: str, key: str | None, *, lease_s: int) -> Order:
         now, lease = order.created_at, order.created_at + lease_s * 1_000_000
         if key is None or key not in self._keys:
