@@ -21,6 +21,7 @@ from service.orders.order import NEXT, Order
 from service.payments.app import create_app as create_payments
 from service.settings import EventSettings, OrdersSettings, ServiceSettings
 from service.shipping.app import create_app as create_shipping
+from tests.nats_server import NatsServer
 
 TOKEN = "token"
 
@@ -71,17 +72,34 @@ class Shop:
                 await asyncio.sleep(0.01)
 
 
+EMBEDDED, SERVERS = "SQLite and HTTP", "PostgreSQL and NATS"
+
+
 @pytest.fixture
-async def shop(recorder: Recorder, tmp_path: Path) -> AsyncIterator[Shop]:
-    """Orders, inventory, payments and shipping, calling each other without a network."""
-    async with running_shop(recorder, tmp_path) as shop:
-        yield shop
+async def shop(request: pytest.FixtureRequest, recorder: Recorder, tmp_path: Path) -> AsyncIterator[Shop]:
+    """Orders, inventory, payments and shipping, calling each other without a network.
+
+    They run on SQLite files, with their events over HTTP, or on the servers of a test that says so.
+    """
+    if getattr(request, "param", EMBEDDED) == EMBEDDED:
+        async with running_shop(recorder, tmp_path) as shop:
+            yield shop
+        return
+    nats = NatsServer(tmp_path / "nats")
+    nats.start()
+    try:
+        async with running_shop(recorder, tmp_path, request.getfixturevalue("postgres_url"), nats.url) as shop:
+            yield shop
+    finally:
+        nats.kill()
 
 
 @asynccontextmanager
-async def running_shop(recorder: Recorder, tmp_path: Path, broker_url: str | None = None) -> AsyncIterator[Shop]:
-    """The shop, with its events over HTTP or through a broker."""
-    common = ServiceSettings(data_dir=tmp_path, faults=True)
+async def running_shop(
+    recorder: Recorder, tmp_path: Path, database_url: str | None = None, broker_url: str | None = None
+) -> AsyncIterator[Shop]:
+    """The shop, on SQLite or PostgreSQL, with its events over HTTP or through a broker."""
+    common = ServiceSettings(data_dir=tmp_path, database_url=database_url, faults=True)
     inventory = create_inventory(common, telemetry=recorder.telemetry("inventory"))
     payments = create_payments(common, telemetry=recorder.telemetry("payments"))
     transports = {
@@ -90,12 +108,14 @@ async def running_shop(recorder: Recorder, tmp_path: Path, broker_url: str | Non
         "external": transport_for(inventory),
     }
     orders = create_orders(
-        OrdersSettings(data_dir=tmp_path, broker_url=broker_url, events_token=TOKEN),
+        OrdersSettings(data_dir=tmp_path, database_url=database_url, broker_url=broker_url, events_token=TOKEN),
         telemetry=recorder.telemetry("orders"),
         transports=transports,
     )
     shipping = create_shipping(
-        EventSettings(data_dir=tmp_path, faults=True, broker_url=broker_url, events_token=TOKEN),
+        EventSettings(
+            data_dir=tmp_path, database_url=database_url, faults=True, broker_url=broker_url, events_token=TOKEN
+        ),
         telemetry=recorder.telemetry("shipping"),
         transports=transports,
     )
