@@ -84,6 +84,13 @@ class EventSettings(ServiceSettings):
             raise ValueError("not the URL of a broker; write one like nats://localhost:4222")
         return value or None
 
+    @field_validator("events_token")
+    @classmethod
+    def _fits_a_header(cls, value: str | None) -> str | None:
+        if value and (not value.isascii() or not value.isprintable() or " " in value):
+            raise ValueError("not a token; use letters, digits and punctuation, without spaces or line ends")
+        return value or None
+
 
 class OrdersSettings(EventSettings):
     """The orders service stands at the public edge and calls the others."""

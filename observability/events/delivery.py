@@ -13,7 +13,13 @@ class DeliveryError(Exception):
     DeliveryError
     ├── Unavailable   nobody takes events of this type now: the event is not to blame, and all of its type wait
     └── Refused       this event was not accepted; others of its type may be
+
+    The text may quote a stranger's answer, and goes to logs, spans and the database, none of which takes every
+    character: those that cannot be printed are replaced.
     """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in reason))
 
 
 class Unavailable(DeliveryError):  # noqa: N818 - named for what happened

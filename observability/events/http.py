@@ -54,7 +54,7 @@ class HttpDelivery:
         token: str | None,
         transports: Mapping[str, httpx.AsyncBaseTransport],
     ) -> None:
-        self._urls = {name: httpx.URL(str(url)).join(PATH) for name, url in urls.items()}
+        self._urls = {name: httpx.URL(str(url).rstrip("/") + PATH) for name, url in urls.items()}
         self._subscriptions = subscriptions
         self._credentials = {"authorization": f"Bearer {token}"} if token else {}
         self._transports = transports

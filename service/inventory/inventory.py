@@ -50,7 +50,7 @@ class Stock(Protocol):
 
         Raises:
             NotFound: No such sku.
-            OutOfStock: Fewer are left.
+            OutOfStock: Fewer are left, or were when the order asked first: no attempt that comes late reserves any.
             Conflict: The order has reserved something else, or was released.
         """
         ...

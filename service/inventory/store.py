@@ -51,9 +51,13 @@ class SqlStock:
 
     async def reserve(self, order_id: str, sku: str, quantity: int) -> Reservation:
         """Set goods aside; the update itself checks what is left, so two orders cannot have the same goods."""
-        return await insert_or_find(partial(self._reserve, order_id, sku, quantity))
+        reservation = await insert_or_find(partial(self._reserve, order_id, sku, quantity))
+        if reservation is None:
+            raise OutOfStock(f"Fewer than {quantity} are left.")
+        return reservation
 
-    async def _reserve(self, order_id: str, sku: str, quantity: int) -> Reservation:
+    async def _reserve(self, order_id: str, sku: str, quantity: int) -> Reservation | None:
+        """The reservation; None if too few are left, which is kept, since the order is told so for good."""
         async with self._engine.begin() as connection:
             # Locked, so that of one order's requests at once the later ones find what the first one has reserved.
             item = await _item(connection, sku, lock=True)
@@ -64,6 +68,8 @@ class SqlStock:
                 await connection.execute(sa.select(_reservations).where(_reservations.c.order_id == order_id))
             ).one_or_none()
             if existing is not None:
+                if existing.quantity == 0 and existing.sku == sku:
+                    return None
                 if existing.released:
                     raise Conflict("The goods of this order were put back: it reserves no more.")
                 if (existing.sku, existing.quantity) != (sku, quantity):
@@ -74,12 +80,10 @@ class SqlStock:
                 .where(_stock.c.sku == sku, _stock.c.available >= quantity)
                 .values(available=_stock.c.available - quantity)
             )
-            if taken.rowcount == 0:
-                raise OutOfStock(f"Fewer than {quantity} are left.")
-            await connection.execute(
-                sa.insert(_reservations).values(order_id=order_id, sku=sku, quantity=quantity, released=False)
-            )
-            return reservation
+            enough = taken.rowcount > 0
+            kept = {"quantity": quantity, "released": False} if enough else {"quantity": 0, "released": True}
+            await connection.execute(sa.insert(_reservations).values(order_id=order_id, sku=sku, **kept))
+            return reservation if enough else None
 
     async def release(self, order_id: str) -> str | None:
         """Put an order's goods back; the reservation stays as a mark, and an order that had none gets one."""

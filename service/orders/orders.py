@@ -76,7 +76,7 @@ class Payments(Protocol):
 
         Raises:
             PaymentDeclined: The card was refused.
-            Conflict: It was given back.
+            Conflict: It was given back, or charged otherwise: with another price, or another card of the same end.
             DependencyError: Payments did not do its part; whether the money was taken is not known.
         """
         ...
@@ -288,7 +288,8 @@ class Orders:
             return
         if has_goods and not is_unknown:
             is_unknown = not await self._released(order.id)
-        state: State = "abandoned" if is_unknown else "refused"
+        # Of a conflict the other charge may be there: an earlier request with the key made it, at another price, say.
+        state: State = "abandoned" if is_unknown or (has_goods and isinstance(error, Conflict)) else "refused"
         await self._store.advance(order.to(state, self._now(), str(error)), error)
 
     async def _released(self, order_id: str) -> bool:

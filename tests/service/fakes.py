@@ -22,6 +22,7 @@ class FakeStock:
         self._items = {item.sku: item for item in items}
         self._reservations: dict[str, Reservation] = {}
         self._released: set[str] = set()
+        self._refused: set[str] = set()
 
     async def items(self) -> list[StockItem]:
         return sorted(self._items.values(), key=lambda item: item.sku)
@@ -32,14 +33,15 @@ class FakeStock:
     async def reserve(self, order_id: str, sku: str, quantity: int) -> Reservation:
         if (item := self._items.get(sku)) is None:
             raise NotFound("no such sku")
-        if order_id in self._released:
+        if order_id in self._released and order_id not in self._refused:
             raise Conflict("released")
         wanted = Reservation(order_id, sku, quantity, item.unit_price * quantity, item.currency)
         if (existing := self._reservations.get(order_id)) is not None:
             if existing != wanted:
                 raise Conflict("something else is reserved")
             return existing
-        if item.available < quantity:
+        if item.available < quantity or order_id in self._refused:
+            self._refused.add(order_id)
             raise OutOfStock("too few")
         self._items[sku] = replace(item, available=item.available - quantity)
         self._reservations[order_id] = wanted
@@ -110,6 +112,10 @@ class FakeStore:
         self._keys: dict[str, str] = {}
         self._applied: set[tuple[str, str]] = set()
         self.told: list[Event] = []
+
+    @property
+    def orders(self) -> list[Order]:
+        return [kept.order for kept in self._kept.values()]
 
     async def begin(self, order: Order, fingerprint: str, key: str | None, *, lease_s: int) -> Order:
         now, lease = order.created_at, order.created_at + lease_s * 1_000_000

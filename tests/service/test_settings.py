@@ -28,6 +28,8 @@ def test_defaults() -> None:
         ("SHIPPING_URL", "canary", "valid URL"),
         ("BROKER_URL", "amqp://canary", "not the URL of a broker"),
         ("BROKER_URL", "nats://here,http://canary", "not the URL of a broker"),
+        ("CLEARSPAN_EVENTS_TOKEN", "canary\n", "not a token"),
+        ("CLEARSPAN_EVENTS_TOKEN", "canäry", "not a token"),
         ("REDIS_URL", "canary", "valid URL"),
         ("REDIS_URL", "http://canary", "scheme"),
         ("REDIS_URL", "redis:///canary", "host"),

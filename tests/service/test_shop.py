@@ -166,6 +166,7 @@ trace 1
         inventory CLIENT SELECT inventory.db
         inventory CLIENT SELECT inventory.db
         inventory CLIENT UPDATE inventory.db
+        inventory CLIENT INSERT inventory.db
     orders CLIENT UPDATE orders.db"""
     )
 

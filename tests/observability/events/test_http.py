@@ -93,3 +93,18 @@ async def test_nobody_consumes_it() -> None:
     with pytest.raises(Refused) as raised:
         await _delivery(_answering(204)).send(an_event(type="order.lost"))
     assert raised.value.final
+
+
+@pytest.mark.parametrize("url", ["http://gateway/shop", "http://gateway/shop/"])
+async def test_consumer_below_a_path(url: str) -> None:
+    """An event goes below the consumer's URL, as all other requests do, also where that has a path of its own."""
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        return httpx.Response(204, stream=httpx.ByteStream(b""))
+
+    transport = httpx.MockTransport(answer)
+    delivery = HttpDelivery({"shop": AnyHttpUrl(url)}, {"order.placed": ["shop"]}, TOKEN, {"shop": transport})
+    await delivery.send(an_event())
+    assert asked == ["http://gateway/shop/events"]

@@ -60,7 +60,7 @@ async def test_refused(stock: Stock) -> None:
     with pytest.raises(NotFound):
         await stock.reserve("order-2", "none", 1)
     with pytest.raises(OutOfStock):
-        await stock.reserve("order-2", "kettle", KETTLES)
+        await stock.reserve("order-3", "kettle", KETTLES)
     for sku, quantity in (("kettle", 2), ("mug", 1)):
         with pytest.raises(Conflict) as caught:
             await stock.reserve("order-1", sku, quantity)
@@ -84,6 +84,18 @@ async def test_late_reservation(stock: Stock) -> None:
         with pytest.raises(Conflict) as caught:
             await stock.reserve(order_id, "kettle", 2)
         assert not isinstance(caught.value, OutOfStock)
+    assert await _left(stock, "kettle") == KETTLES
+
+
+async def test_out_of_stock_for_good(stock: Stock) -> None:
+    """An order that was told that too few are left gets none by an attempt that comes late, when there are some."""
+    await stock.reserve("order-1", "kettle", KETTLES)
+    with pytest.raises(OutOfStock):
+        await stock.reserve("order-2", "kettle", 1)
+    await stock.release("order-1")
+    with pytest.raises(OutOfStock):
+        await stock.reserve("order-2", "kettle", 1)
+    assert await stock.release("order-2") is None
     assert await _left(stock, "kettle") == KETTLES
 
 

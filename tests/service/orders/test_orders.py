@@ -232,6 +232,19 @@ async def test_late_request_of_an_abandoned_order(kind: str) -> None:
     assert (inventory.reserved, payments.charged) == (set(), {})
 
 
+async def test_charged_otherwise() -> None:
+    """An order that an earlier request with its key has charged otherwise is abandoned, so that it is refunded."""
+    inventory, store = FakeInventory(), FakeStore()
+    payments = FakePayments([DependencySlow("late")], late=True)
+    with pytest.raises(DependencySlow):
+        await _orders(inventory, payments, store).place(MUG, "key")
+    payments.failures.append(Conflict("charged with another amount or card"))
+    for _ in range(2):
+        with pytest.raises(Conflict):
+            await _orders(inventory, payments, store).place(MUG, "key")
+    assert [(event.type, event.subject) for event in store.told] == [("order.abandoned", "order-1")]
+
+
 @pytest.mark.parametrize("sent", [True, False])
 async def test_unknown_payment_with_a_key(sent: bool, caplog: pytest.LogCaptureFixture) -> None:
     """Goods of an order with a key stay for the request that comes again with it; an unknown payment is an error."""
