@@ -29,6 +29,7 @@ from drills.replicas import SHORT as SHORT_REPLICAS
 from drills.replicas import replicate
 from drills.report import table
 from drills.scenarios import SCENARIOS
+from drills.servers import missing
 
 _WIDTH = 160
 """Wider than many terminals: a table that is cut says nothing."""
@@ -60,9 +61,13 @@ def main() -> int:
 
     scenarios = [one for one in SCENARIOS if is_chosen(one.name)]
     crashes, replicas = (SHORT_CRASHES, SHORT_REPLICAS) if chosen.short else (LONG_CRASHES, LONG_REPLICAS)
-    runs: list[_Run] = [partial(crash, one) for one in crashes if is_chosen(one.name)]
-    runs += [partial(replicate, one) for one in replicas if is_chosen(one.name)]
     console = Console(highlight=False, soft_wrap=True, width=_WIDTH)
+    absent = missing()
+    if absent and not chosen.short:
+        without = [one.name for one in (*crashes, *replicas) if one.servers]
+        console.print(f"not installed: {', '.join(absent)}; left out: {', '.join(without)}")
+    runs: list[_Run] = [partial(crash, one) for one in crashes if is_chosen(one.name) and not (absent and one.servers)]
+    runs += [partial(replicate, one) for one in replicas if is_chosen(one.name) and not (absent and one.servers)]
     if redis_server() is None and (without := [one for one in scenarios if one.reads]):
         console.print(f"redis-server is not installed; left out: {', '.join(one.name for one in without)}")
         scenarios = [one for one in scenarios if one not in without]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,9 +12,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from tests.nats_server import NatsServer
-from tests.postgres import PostgresServer, postgres_server
+from tests.postgres import PostgresServer, postgres_server, programs
 
 _Result = TypeVar("_Result")
+
+
+def missing() -> list[str]:
+    """Which of the two is not installed."""
+    found = {"PostgreSQL": programs(), "nats-server": shutil.which("nats-server")}
+    return [name for name, program in found.items() if program is None]
 
 
 @dataclass

@@ -120,7 +120,8 @@ class PostgresServer:
 @contextmanager
 def postgres_server() -> Iterator[PostgresServer]:
     """A new cluster of databases, running; whatever was done with it, it is gone at the end."""
-    programs = _programs()
+    if (installed := programs()) is None:
+        pytest.fail("PostgreSQL is not installed, which these tests run on: apt-get install postgresql", pytrace=False)
     with tempfile.TemporaryDirectory(prefix="postgres-") as name, socket.create_server(("127.0.0.1", 0)) as free:
         folder, port = Path(name), free.getsockname()[1]
         free.close()
@@ -128,7 +129,7 @@ def postgres_server() -> Iterator[PostgresServer]:
             os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
         options = ("--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync")
         made = subprocess.run(
-            [programs / "initdb", "-D", folder / "data", *options],
+            [installed / "initdb", "-D", folder / "data", *options],
             cwd=folder,
             user=user,
             capture_output=True,
@@ -136,7 +137,7 @@ def postgres_server() -> Iterator[PostgresServer]:
             check=False,
         )
         assert made.returncode == 0, made.stderr
-        server = PostgresServer(f"postgresql+asyncpg://postgres@127.0.0.1:{port}/postgres", programs, folder, port)
+        server = PostgresServer(f"postgresql+asyncpg://postgres@127.0.0.1:{port}/postgres", installed, folder, port)
         server.start()
         try:
             yield server
@@ -144,14 +145,12 @@ def postgres_server() -> Iterator[PostgresServer]:
             server.kill()  # a test may have left it unable to stop
 
 
-def _programs() -> Path:
-    """The folder of PostgreSQL's programs; Debian keeps them off the PATH, by version."""
+def programs() -> Path | None:
+    """The folder of PostgreSQL's programs, if it is installed; Debian keeps them off the PATH, by version."""
     if (found := shutil.which("initdb")) is not None:
         return Path(found).resolve().parent
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-    if not versions:
-        pytest.fail("PostgreSQL is not installed, which these tests run on: apt-get install postgresql", pytrace=False)
-    return versions[-1].parent
+    return versions[-1].parent if versions else None
 
 
 def _user() -> str | None:
