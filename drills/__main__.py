@@ -64,8 +64,8 @@ def main() -> int:
     console = Console(highlight=False, soft_wrap=True, width=_WIDTH)
     absent = missing()
     if absent and not chosen.short:
-        without = [one.name for one in (*crashes, *replicas) if one.servers]
-        console.print(f"not installed: {', '.join(absent)}; left out: {', '.join(without)}")
+        servers = [one.name for one in crashes if one.servers] + [one.name for one in replicas if one.servers]
+        console.print(f"not installed: {', '.join(absent)}; left out: {', '.join(servers)}")
     runs: list[_Run] = [partial(crash, one) for one in crashes if is_chosen(one.name) and not (absent and one.servers)]
     runs += [partial(replicate, one) for one in replicas if is_chosen(one.name) and not (absent and one.servers)]
     if redis_server() is None and (without := [one for one in scenarios if one.reads]):

@@ -14,14 +14,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from observability.database import create_engine, database_url
 
+_UNSHIPPABLE = "anvil"
 FINAL = frozenset({"confirmed", "cancelled", "refused"})
 SERVICES = ("orders", "inventory", "payments", "shipping")
 
 
 @dataclass(frozen=True, slots=True)
 class OrderEntry:
-    """An order: its state, the trace that it began in, and when it began and came into its state (microseconds)."""
+    """An order: what was ordered, its state, its trace, and when it began and came into its state (microseconds)."""
 
+    sku: str
     state: str
     trace_id: str
     began: int
@@ -67,6 +69,9 @@ class Books:
         refused = frozenset(order_id for order_id, one in self.orders.items() if one.state == "refused")
         if accepted & refused:
             yield f"{len(accepted & refused)} accepted orders were refused"
+        cancelled = [key for key in accepted & self.orders.keys() if self.orders[key].state == "cancelled"]
+        if wrongly := [order_id for order_id in cancelled if self.orders[order_id].sku != _UNSHIPPABLE]:
+            yield f"{len(wrongly)} accepted orders were cancelled though they can be shipped, such as {wrongly[0]}"
         for name, found in (("paid", self.paid), ("reserved", frozenset(self.reserved)), ("shipped", self.shipped)):
             if found != confirmed:
                 yield f"{len(confirmed - found)} confirmed orders are not {name}, {len(found - confirmed)} others are"
@@ -103,7 +108,11 @@ class Bookkeeper:
         return Books(
             orders={
                 row.id: OrderEntry(
-                    row.state, (row.traceparent or "-").split("-")[1], row.created_at, json.loads(row.history)[-1]["at"]
+                    sku=row.sku,
+                    state=row.state,
+                    trace_id=(row.traceparent or "-").split("-")[1],
+                    began=row.created_at,
+                    ended=json.loads(row.history)[-1]["at"],
                 )
                 for row in read["orders"]
             },
@@ -116,7 +125,7 @@ class Bookkeeper:
 
     async def _read(self) -> dict[str, list[sa.Row[Any]]]:
         queries = {
-            "orders": ("orders", "SELECT id, state, traceparent, created_at, history FROM orders"),
+            "orders": ("orders", "SELECT id, sku, state, traceparent, created_at, history FROM orders"),
             "orders_outbox": ("orders", "SELECT id FROM orders_outbox WHERE sent_at IS NULL"),
             "stock": ("inventory", "SELECT sku, available FROM stock"),
             "reservations": ("inventory", "SELECT order_id, sku, quantity FROM reservations WHERE NOT released"),

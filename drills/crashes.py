@@ -14,8 +14,9 @@ from pathlib import Path
 
 import httpx
 
-from drills.books import Bookkeeper, Books, OrderEntry
+from drills.books import SERVICES, Bookkeeper, Books, OrderEntry
 from drills.processes import Shop, running_shop
+from observability.events.nats.dead import dead_letters
 from observability.jaeger import spans_of
 from observability.telemetry import INBOX_EVENTS, INBOX_OUTCOME
 
@@ -25,8 +26,8 @@ SETTLE_S = 180.0
 CUSTOMERS = 6
 
 _DECLINED_CARD = "4000000000000002"
-_NEAR_US = 3_000_000
-"""What happened so near to a kill may have left no span, since spans wait a moment in the process that was killed."""
+_UNSENT_US = 1_000_000
+"""Spans that ended so shortly before a kill may have been lost with the process, in which they wait to be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class Customers:
     keys: float
     asks: int
     accepted: dict[str, str] = field(default_factory=dict)
+    """By their ids, the keys of the orders that were accepted, or what nobody else has in the place of one."""
     statuses: Counter[str] = field(default_factory=Counter)
 
     @asynccontextmanager
@@ -112,7 +114,7 @@ class Customers:
                 status = answer.status_code
             self.statuses[str(status or "none")] += 1
             if status == httpx.codes.CREATED:
-                self.accepted[answer.json()["id"]] = key.get("idempotency-key", "")
+                self.accepted[answer.json()["id"]] = key.get("idempotency-key", uuid.uuid4().hex)
             if status is not None and status < httpx.codes.INTERNAL_SERVER_ERROR and not _in_progress(answer):
                 return
             await asyncio.sleep(0.5)
@@ -131,7 +133,10 @@ class CrashOutcome:
         settled_s: Seconds until nothing was under way any more; None if that was not so within SETTLE_S.
         duplicates: Events that were delivered again, and had no effect.
         needs_duplicates: Whether there had to be some.
-        torn: Traces with spans missing, of orders on their way when a process was killed.
+        dead_letters: Events that died in a consumer behind the broker.
+        more_than_one: Orders that one Idempotency-Key led to, beyond the first.
+        whole: Traces that are one tree from the request to the end of the order.
+        torn: Traces with spans missing, of orders on their way when a service was killed.
         broken: What is wrong with traces of which nothing may be missing.
     """
 
@@ -143,6 +148,9 @@ class CrashOutcome:
     settled_s: float | None
     duplicates: float
     needs_duplicates: bool
+    dead_letters: int
+    more_than_one: int
+    whole: int
     torn: int
     broken: list[str]
 
@@ -155,6 +163,12 @@ class CrashOutcome:
             yield "no event was delivered twice, so that nothing was shown"
         if self.statuses["500"]:
             yield f"{self.statuses['500']} answers of 500"
+        if self.dead_letters:
+            yield f"{self.dead_letters} events died in a consumer"
+        if self.more_than_one:
+            yield f"{self.more_than_one} orders too many for their Idempotency-Keys"
+        if self.whole < self.torn:
+            yield f"only {self.whole} traces are whole, and {self.torn} miss spans"
         yield from self.broken[:5]
 
     def told(self) -> str:
@@ -168,7 +182,7 @@ class CrashOutcome:
             f"killed: {kills}\nanswers: {answers}\n"
             f"orders: {len(self.accepted)} accepted; {states}\n"
             f"settled {settled}; {self.duplicates:.0f} events delivered again, without an effect; "
-            f"{self.torn} traces miss spans of a killed process"
+            f"{self.whole} traces whole, {self.torn} miss spans of a killed service"
         )
 
 
@@ -205,7 +219,11 @@ async def crash(crashes: Crashes, folder: Path, tell: Callable[[str], None]) -> 
         books = await bookkeeper.books()
         for service in ("orders", "shipping"):
             await shop.metrics.fresh(service)
-        torn, broken = await _traces(shop, books, [at for _, at in kills])
+        whole, torn, broken = await _traces(shop, books, [at for name, at in kills if name in SERVICES])
+        dead = 0
+        if crashes.servers:
+            async with dead_letters(shop.url("nats"), timeout_s=SETTLE_S) as letters:
+                dead = len(await letters.found())
         return CrashOutcome(
             name=crashes.name,
             kills=Counter(name for name, _ in kills),
@@ -218,6 +236,9 @@ async def crash(crashes: Crashes, folder: Path, tell: Callable[[str], None]) -> 
                 for service in ("orders", "shipping")
             ),
             needs_duplicates=crashes.duplicates,
+            dead_letters=dead,
+            more_than_one=len(customers.accepted) - len(set(customers.accepted.values())),
+            whole=whole,
             torn=torn,
             broken=broken,
         )
@@ -233,21 +254,23 @@ async def _settle(bookkeeper: Bookkeeper) -> float | None:
     return None
 
 
-async def _traces(shop: Shop, books: Books, kills: list[int]) -> tuple[int, list[str]]:
-    """How many traces miss spans of a killed process, and what else is wrong with any."""
-    torn, broken = 0, []
+async def _traces(shop: Shop, books: Books, kills: list[int]) -> tuple[int, int, list[str]]:
+    """How many traces are whole, how many miss spans of a killed service, and what else is wrong with any."""
+    whole, torn, broken = 0, 0, []
     async with httpx.AsyncClient(base_url=shop.url("viewer"), timeout=20, trust_env=False) as client:
         for order_id, entry in books.orders.items():
             if entry.state not in ("confirmed", "cancelled"):
                 continue
-            near = any(entry.began - _NEAR_US < at < entry.ended + _NEAR_US for at in kills)
+            near = any(entry.began < at < entry.ended + _UNSENT_US for at in kills)
             answer = await client.get(f"/api/traces/{entry.trace_id}")
             wrong = _wrong(answer, entry)
             if wrong is not None and near:
                 torn += 1
             elif wrong is not None:
                 broken.append(f"the trace of order {order_id} {wrong}")
-    return torn, broken
+            else:
+                whole += 1
+    return whole, torn, broken
 
 
 def _wrong(answer: httpx.Response, entry: OrderEntry) -> str | None:

@@ -27,10 +27,10 @@ class ServiceSettings(BaseSettings):
     data_dir: Path = Field(default=Path(".clearspan"), validation_alias="CLEARSPAN_DATA_DIR")
     """Where SQLite files live while no database is named."""
 
-    database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
+    database_url: str | None = Field(default=None, repr=False, validation_alias="DATABASE_URL")
     """PostgreSQL's URL, or SQLAlchemy's with an asyncio driver; by default a SQLite file of the service's own."""
 
-    redis_url: RedisUrl | None = Field(default=None, validation_alias="REDIS_URL")
+    redis_url: RedisUrl | None = Field(default=None, repr=False, validation_alias="REDIS_URL")
     """Redis or Valkey, which the replicas of a service share as a cache; by default each has its own memory."""
 
     inbound_context: InboundContext = Field(default="continue", validation_alias="CLEARSPAN_INBOUND_CONTEXT")
@@ -71,7 +71,7 @@ class EventSettings(ServiceSettings):
 
     orders_url: HttpUrl = Field(default=AnyHttpUrl("http://127.0.0.1:8000"), validation_alias="ORDERS_URL")
     shipping_url: HttpUrl = Field(default=AnyHttpUrl("http://127.0.0.1:8003"), validation_alias="SHIPPING_URL")
-    broker_url: str | None = Field(default=None, validation_alias="BROKER_URL")
+    broker_url: str | None = Field(default=None, repr=False, validation_alias="BROKER_URL")
     """NATS (`nats://` or `tls://`; several, separated by commas, for a cluster); by default events go over HTTP."""
 
     events_token: str | None = Field(default=None, repr=False, validation_alias="CLEARSPAN_EVENTS_TOKEN")

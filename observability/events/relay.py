@@ -41,7 +41,7 @@ BACKOFF_S, MAX_BACKOFF_S = 0.5, 300.0
 PAUSE_S, MAX_PAUSE_S = 0.1, 5.0
 """The same where nobody takes events of a type: then one event asks, while all others of the type wait."""
 
-STOP_TIMEOUT_S = 5.0
+STOP_TIMEOUT_S = 2.0
 """How long deliveries under way may take to end when the relay stops, in seconds."""
 
 _LEAST_WAIT_S = 0.01

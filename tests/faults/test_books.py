@@ -10,9 +10,9 @@ from drills.books import Books, OrderEntry
 
 GOOD = Books(
     orders={
-        "1": OrderEntry("confirmed", "a" * 32, 0, 1),
-        "2": OrderEntry("cancelled", "b" * 32, 0, 1),
-        "3": OrderEntry("refused", "c" * 32, 0, 1),
+        "1": OrderEntry("mug", "confirmed", "a" * 32, 0, 1),
+        "2": OrderEntry("anvil", "cancelled", "b" * 32, 0, 1),
+        "3": OrderEntry("mug", "refused", "c" * 32, 0, 1),
     },
     reserved={"1": ("mug", 2)},
     paid=frozenset({"1"}),
@@ -43,6 +43,10 @@ def test_good() -> None:
         (_in_state("placed"), "1 orders are in no final state, such as 2"),
         (_in_state("abandoned"), "1 orders are in no final state, such as 2"),
         (_in_state("refused"), "1 accepted orders were refused"),
+        (
+            replace(GOOD, orders={**GOOD.orders, "2": replace(GOOD.orders["2"], sku="mug")}),
+            "1 accepted orders were cancelled though they can be shipped, such as 2",
+        ),
         (replace(GOOD, paid=frozenset({"1", "2"})), "0 confirmed orders are not paid, 1 others are"),
         (replace(GOOD, paid=frozenset()), "1 confirmed orders are not paid, 0 others are"),
         (replace(GOOD, shipped=frozenset()), "1 confirmed orders are not shipped, 0 others are"),

@@ -12,7 +12,7 @@ import pytest
 from drills.books import Books, OrderEntry
 from drills.crashes import CrashOutcome, _wrong
 
-ENTRY = OrderEntry("confirmed", "a" * 32, 0, 1)
+ENTRY = OrderEntry("mug", "confirmed", "a" * 32, 0, 1)
 GOOD = CrashOutcome(
     name="crashes",
     kills=Counter({"orders": 1}),
@@ -22,6 +22,9 @@ GOOD = CrashOutcome(
     settled_s=1.0,
     duplicates=1.0,
     needs_duplicates=True,
+    dead_letters=0,
+    more_than_one=0,
+    whole=3,
     torn=2,
     broken=[],
 )
@@ -68,6 +71,9 @@ def test_good() -> None:
         (replace(GOOD, accepted=frozenset({"1", "2"})), "1 accepted orders are lost"),
         (replace(GOOD, duplicates=0.0), "no event was delivered twice, so that nothing was shown"),
         (replace(GOOD, statuses=Counter({"201": 1, "500": 2})), "2 answers of 500"),
+        (replace(GOOD, dead_letters=1), "1 events died in a consumer"),
+        (replace(GOOD, more_than_one=1), "1 orders too many for their Idempotency-Keys"),
+        (replace(GOOD, whole=1), "only 1 traces are whole, and 2 miss spans"),
         (replace(GOOD, broken=["the trace of order 1 is not there"]), "the trace of order 1 is not there"),
     ],
 )

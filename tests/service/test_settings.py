@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import make_url
 
-from service.settings import OrdersSettings, ServiceSettings
+from service.settings import EventSettings, OrdersSettings, ServiceSettings
 
 
 def test_defaults() -> None:
@@ -132,3 +132,14 @@ def test_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not ServiceSettings().faults
     monkeypatch.setenv("CLEARSPAN_FAULTS", "true")
     assert ServiceSettings().faults
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What may hold a password is in no text that is made of the settings."""
+    monkeypatch.setenv("REDIS_URL", "redis://user:canary@host/0")
+    monkeypatch.setenv("BROKER_URL", "nats://user:canary@host")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://user:canary@host/shop")
+    monkeypatch.setenv("CLEARSPAN_EVENTS_TOKEN", "canary")
+    settings = EventSettings()
+    assert settings.broker_url is not None
+    assert "canary" not in repr(settings)
