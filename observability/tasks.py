@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 END_TIMEOUT_S = 3.0
-"""How long a run that is under way may take to come to its end, in seconds."""
+"""How long a run that is under way may take to come to its end, and a task that is cancelled to do so, in seconds."""
+
+CANCEL_AGAIN_S = 1.0
+"""How long a cancelled task may take to end before it is cancelled again, in seconds."""
+
+logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -56,8 +62,17 @@ async def repeated(work: Callable[[], Awaitable[object]], every_s: float, name: 
 
 
 async def end(task: asyncio.Task[None]) -> None:
-    """Cancel a task and return when it has ended; what it raises is raised here."""
-    task.cancel()
-    await asyncio.wait({task})  # unlike `await task`, it lets whoever waits be cancelled too
+    """Cancel a task and return when it has ended; what it raises is raised here.
+
+    Some libraries swallow a cancellation. So it is cancelled again as often as that takes, up to END_TIMEOUT_S.
+    """
+    try:
+        async with asyncio.timeout(END_TIMEOUT_S):
+            while not task.done():
+                task.cancel()
+                await asyncio.wait({task}, timeout=CANCEL_AGAIN_S)  # lets whoever waits be cancelled too
+    except TimeoutError:
+        logger.error("the task %r does not end; it is left behind", task.get_name())  # noqa: TRY400 - no stack says why
+        return
     if not task.cancelled():
         task.result()

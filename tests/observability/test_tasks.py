@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -75,3 +76,40 @@ async def test_cancelled_while_it_ends() -> None:
         await task
     assert not went_on
     release.set()
+
+
+async def test_swallowed_cancellation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that swallows its cancellation, as some libraries do, is cancelled again until it ends."""
+    monkeypatch.setattr("observability.tasks.CANCEL_AGAIN_S", 0.01)
+    swallowed = 0
+
+    async def work() -> None:
+        nonlocal swallowed
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                swallowed += 1
+                if swallowed == 3:
+                    raise
+
+    async with running_task(work(), "work"):
+        await asyncio.sleep(0)
+    assert swallowed == 3
+
+
+async def test_endless_task(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A task that cannot be ended holds the block up no longer than it may, and is named."""
+    monkeypatch.setattr("observability.tasks.CANCEL_AGAIN_S", 0.01)
+    monkeypatch.setattr("observability.tasks.END_TIMEOUT_S", 0.05)
+    released = asyncio.Event()
+
+    async def work() -> None:
+        while not released.is_set():
+            with suppress(asyncio.CancelledError):
+                await released.wait()
+
+    async with running_task(work(), "stubborn"):
+        await asyncio.sleep(0)
+    released.set()
+    assert "the task 'stubborn' does not end" in caplog.text

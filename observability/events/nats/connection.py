@@ -14,6 +14,7 @@ from nats.errors import Error
 from nats.js import JetStreamContext
 
 from observability.events.delivery import Unavailable
+from observability.tasks import end
 
 CONNECT_TIMEOUT_S: Final = 5.0
 REQUEST_TIMEOUT_S: Final = 5.0
@@ -70,8 +71,7 @@ class NatsConnection:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=2 * CLOSE_TIMEOUT_S)
+            await end(self._task)
 
     @property
     def client(self) -> Client:

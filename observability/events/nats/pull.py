@@ -17,8 +17,9 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from observability.events.delivery import Unavailable
 from observability.events.nats.connection import NatsConnection
 from observability.events.nats.streams import Streams
+from observability.tasks import end
 
-STOP_TIMEOUT_S: Final = 5.0
+STOP_TIMEOUT_S: Final = 2.0
 """How long work may take to end when the service stops, in seconds."""
 
 MAX_ACK_PENDING: Final = 1000
@@ -90,11 +91,11 @@ class Pull:
         """Take no more, and let work end within bounds."""
         asking, life = self._own
         try:
-            await _end({asking})
+            await end(asking)
             if self._working:
                 await asyncio.wait(self._working, timeout=STOP_TIMEOUT_S)
         finally:
-            await _end({life, *self._working})
+            await asyncio.gather(*map(end, (life, *self._working)))
 
     async def _show_life(self) -> None:
         while True:
@@ -189,10 +190,3 @@ class Pull:
             logger.error("working on a message failed", exc_info=error)
         if self._asked <= 0:
             self._news.set()
-
-
-async def _end(tasks: set[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks, timeout=STOP_TIMEOUT_S)
