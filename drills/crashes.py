@@ -58,15 +58,14 @@ class Crashes:
 LONG = [Crashes("crashes on SQLite and HTTP", False, 30), Crashes("crashes on PostgreSQL and NATS", True, 30)]
 
 # An order that nobody goes on with is given up after a minute and a half. So all customers have a key, and ask for
-# longer than the 30 s that a killed request still holds their order; orders is killed last, so that there are orders
-# while the others are killed.
+# longer than a killed request still holds their order; orders is killed first, so that this time is that of the others.
 SHORT = [
     Crashes(
         "crashes on SQLite and HTTP",
         False,
         4,
         pause_s=(0.5, 1.0),
-        killed=("shipping", "payments", "inventory", "orders"),
+        killed=("orders", "shipping", "payments", "inventory"),
         keys=1.0,
         asks=100,
         duplicates=False,

@@ -23,7 +23,7 @@ from observability.events.telemetry import EventTelemetry
 from observability.providers import Telemetry
 from observability.tasks import end
 
-LEASE_S = 30.0
+LEASE_S = 20.0
 """How long a claim lasts, in seconds: after a crash so much later another relay takes over."""
 
 SEND_TIMEOUT_S = 10.0

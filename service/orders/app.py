@@ -31,6 +31,9 @@ from service.orders.sweep import Sweep
 from service.orders.telemetry import OrderMetrics
 from service.settings import OrdersSettings
 
+REQUEST_TIMEOUT_S = 20.0
+"""More than an order's calls and its database may take together, and less than its lease."""
+
 MAX_REQUESTS = 128
 """Requests at once: more than that would wait longer for the database and for each other than their calls may take."""
 
@@ -102,6 +105,7 @@ def create_app(
         inbound_context=settings.inbound_context,
         health=health,
         max_requests=MAX_REQUESTS,
+        request_timeout_s=REQUEST_TIMEOUT_S,
         events=EventIntake(consumer, settings.events_token),
     )
     return app

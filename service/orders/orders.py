@@ -14,7 +14,7 @@ from observability.events.event import Event
 from service.errors import Conflict, DependencyError, ShopError
 from service.orders.order import Order, State
 
-LEASE_S = 30
+LEASE_S = 25
 """How long a request may work on its order before another one with its key takes over; longer than all timeouts."""
 
 logger = logging.getLogger(__name__)

@@ -233,7 +233,7 @@ class ExactlyOnce(RuleBasedStateMachine):
 
 TestExactlyOnce = ExactlyOnce.TestCase
 TestExactlyOnce.settings = settings(
-    max_examples=30,
+    max_examples=24,
     stateful_step_count=40,
     phases=set(Phase) - {Phase.shrink, Phase.explain},  # which would take longer than a test may
 )
