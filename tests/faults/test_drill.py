@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from drills import crashes, replicas
 from drills.drill import SHORT, drill
 from drills.scenarios import SCENARIOS
 
@@ -32,22 +29,3 @@ async def test_drill(tmp_path: Path) -> None:
     assert "clearspan.fault=hang" in hanging.trace
     assert sum(hanging.statuses()[kind] for kind in ("503", "504")) > 0
     assert sum(killed.statuses()[kind] for kind in ("502", "503")) > 0
-
-
-@pytest.mark.timeout(150)  # waits for the lease of what a killed process had in hand
-async def test_kills(tmp_path: Path) -> None:
-    """Whichever process is killed, accepted orders end once and the books fit; and of two replicas with one outbox, one
-    killed, each event is applied once and in order, though some come twice.
-    """  # noqa: D205 - both at once, since they mostly wait
-    for name in ("crashes", "replicas"):
-        (tmp_path / name).mkdir()
-    (crashing,), (replicated,) = crashes.SHORT, replicas.SHORT
-    killed, shared = await asyncio.gather(
-        crashes.crash(crashing, tmp_path / "crashes", logger.info),
-        replicas.replicate(replicated, tmp_path / "replicas", logger.info),
-    )
-    assert [*killed.failures(), *shared.failures()] == []
-    assert killed.kills == Counter(crashing.killed)
-    assert killed.accepted
-    assert sum(shared.committed.values()) > replicated.rate * replicated.seconds / 2  # there was a load
-    assert shared.duplicates >= shared.again

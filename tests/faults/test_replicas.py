@@ -32,7 +32,7 @@ def test_good() -> None:
 @pytest.mark.parametrize(
     ("outcome", "failure"),
     [
-        (replace(GOOD, settled_s=None), "not settled within 60 s"),
+        (replace(GOOD, settled_s=None), "not settled within 40 s"),
         (
             replace(GOOD, applied={"order-1": [1, 3], "order-2": [1]}),
             "1 events were not applied, such as number 2 of order-1",
