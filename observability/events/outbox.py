@@ -103,7 +103,8 @@ class Outbox:
         """Keep an event in the caller's transaction: it is delivered if that commits, and never was if it does not.
 
         It gets the current trace, under a span of its own (`create order.placed`). On PostgreSQL, transactions that add
-        events of one subject wait for each other, so that they are delivered in the order of the commits.
+        events of one subject wait for each other, so that they are delivered in the order of the commits. Those that
+        add events of several should do so in the same order, or two may come to wait for each other, and one fails.
 
         Returns:
             The event with its trace context.
