@@ -88,7 +88,7 @@ async def test_soak() -> None:
             return sum([await give_up() for _ in range(400)])
 
         cancelled = sum(await asyncio.gather(*(giving_up() for _ in range(25))))
-        assert 5_000 < cancelled < 10_000  # all kinds of moments were met
+        assert 0 < cancelled < 10_000  # how many ended first is the machine's speed; both kinds were met
         assert _held(transport) == 0
         assert _idle(transport) <= 10
         answers = await asyncio.gather(*(client.get(f"{server.url}together") for _ in range(10)))
