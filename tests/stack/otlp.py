@@ -69,9 +69,14 @@ def send_spans(url: str, traces: Sequence[Spans]) -> None:
             _accepted(client.post(f"{url}/v1/traces", json=body))
 
 
-def send_log(url: str, service: str, body: str, **values: str) -> None:
+def send_log(url: str, service: str, body: str, trace_id: str = "", **values: str) -> None:
     """Send one log record to `url`."""
-    record = {"timeUnixNano": str(time.time_ns()), "body": {"stringValue": body}, "attributes": attributes(values)}
+    record = {
+        "timeUnixNano": str(time.time_ns()),
+        "traceId": trace_id,
+        "body": {"stringValue": body},
+        "attributes": attributes(values),
+    }
     logs = {"resource": _resource(service), "scopeLogs": [{"scope": {}, "logRecords": [record]}]}
     _accepted(httpx.post(f"{url}/v1/logs", json={"resourceLogs": [logs]}, trust_env=False, timeout=10))
 

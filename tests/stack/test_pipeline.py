@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import httpx
@@ -21,6 +20,14 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 
 DECISION_S = 10.0
 """How long the collector waits for the rest of a trace before it decides: `decision_wait` of its config."""
+
+DELAY_S = 5.0
+"""Longer than the services keep what they tell, and an order takes."""
+
+METRICS_S = 16.0
+"""Longer than the collector keeps the metrics that it makes of spans: `metrics_flush_interval`."""
+
+LOAD_S, KILL_S = 32.0, 22.0
 
 SHARE = 0.1
 QUIET_SPANS, QUIET_BURST = 50, 500
@@ -56,18 +63,41 @@ def _trace(url: str, trace_id: str) -> dict[str, Any] | None:
     return found[0] if found else None
 
 
+def _names(trace: dict[str, Any]) -> set[str]:
+    return {span["operationName"] for span in trace["spans"]}
+
+
 def _kept(stack: Stack, service: str) -> set[str]:
     """The traces of a service that have reached Jaeger."""
     found = _get(f"{stack.jaeger}/api/traces", service=service, limit=10_000, lookback="1h")["data"] or []
     return {trace["traceID"] for trace in found}
 
 
-def _order(one: ObservedShop, **changes: Any) -> str:
-    """Place an order; its trace."""
-    order = {"sku": "mug", "quantity": 1, **changes}
-    answer = httpx.post(f"{one.shop.orders}/orders", json=order, timeout=20, trust_env=False)
+def _written(stack: Stack) -> list[dict[str, Any]]:
+    """The log records that Logstash would read."""
+    return [
+        record
+        for line in stack.logs.read_text().splitlines()
+        for resource in json.loads(line)["resourceLogs"]
+        for scope in resource["scopeLogs"]
+        for record in scope["logRecords"]
+    ]
+
+
+def _body(record: dict[str, Any]) -> str:
+    return str(record["body"]["stringValue"])
+
+
+def _post_order(one: ObservedShop) -> str:
+    """Place an order; its id."""
+    answer = httpx.post(f"{one.shop.orders}/orders", json={"sku": "mug", "quantity": 1}, timeout=20, trust_env=False)
     assert answer.status_code == 201, answer.text
-    order_id = answer.json()["id"]
+    return str(answer.json()["id"])
+
+
+def _order(one: ObservedShop) -> str:
+    """Place an order and wait until it is settled; its trace."""
+    order_id = _post_order(one)
 
     def settled() -> bool:
         state = _get(f"{one.shop.orders}/orders/{order_id}")["state"]
@@ -96,7 +126,8 @@ def test_order_is_one_trace(observed: ObservedShop) -> None:
         return "process shipment.created" in drawn(observed.stack.jaeger)
 
     _until(whole)
-    _until(lambda: drawn(observed.stack.jaeger) == drawn(observed.stack.viewer))
+    time.sleep(5)
+    assert drawn(observed.stack.jaeger) == drawn(observed.stack.viewer)
     found = _trace(observed.stack.jaeger, trace_id)
     assert found is not None
     assert drawn(observed.stack.jaeger).startswith(
@@ -115,14 +146,7 @@ def test_logs_go_to_both(observed: ObservedShop) -> None:
         return "order confirmed" in {log["body"] for log in logs}
 
     def in_file() -> set[str]:
-        records = [
-            record
-            for line in observed.stack.logs.read_text().splitlines()
-            for resource in json.loads(line)["resourceLogs"]
-            for scope in resource["scopeLogs"]
-            for record in scope["logRecords"]
-        ]
-        return {record["body"]["stringValue"] for record in records if record.get("traceId") == trace_id}
+        return {_body(record) for record in _written(observed.stack) if record.get("traceId") == trace_id}
 
     _until(in_loki)
     _until(lambda: "order confirmed" in in_file())
@@ -247,25 +271,71 @@ def test_span_metrics_count_what_is_not_kept(observed: ObservedShop) -> None:
     _until(lambda: [one["value"][1] for one in _query(stack, total)] == ["1000"])
 
 
-@contextmanager
-def _away(*members: Any) -> Iterator[None]:
-    for member in members:
-        member.kill()
-    yield
-    for member in members:
-        member.start()
-
-
 def test_killed_with_data_in_its_queue(mortal: ObservedShop) -> None:
     """A collector that is killed while its receivers are away sends them later all that it had taken."""
     stack = mortal.stack
+    receivers = (stack.jaeger_server, stack.prometheus_server, stack.viewer_server)
     traces = [Spans("queued", error=True) for _ in range(300)]
-    with _away(stack.jaeger_server, stack.prometheus_server, stack.viewer_server):
-        send_spans(stack.otlp, traces)
-        for number in range(100):
-            send_log(stack.otlp, "queued", f"log {number}")
-        time.sleep(DECISION_S + 3)  # until the traces are decided, and so are in the queue
-        stack.collector.kill()
+    told = {f"log {number}" for number in range(50)}
+    for receiver in receivers:
+        receiver.kill()
+    send_spans(stack.otlp, traces)
+    for body in told:
+        send_log(stack.otlp, "queued", body, traces[0].trace_id)
+    # Until the traces are decided and in the queue, and their metrics too.
+    time.sleep(DECISION_S + METRICS_S)
+    stack.collector.kill()
+    for receiver in receivers:
+        receiver.start()
     stack.collector.start()
     wanted = {one.trace_id for one in traces}
-    _until(lambda: wanted <= _kept(stack, "queued"), seconds=60)
+    _until(lambda: wanted <= _kept(stack, "queued"))
+
+    def logs() -> set[str]:
+        return {log["body"] for log in _get(f"{stack.viewer}/api/traces/{traces[0].trace_id}/logs")["data"]}
+
+    _until(lambda: logs() == told)
+    counted = 'max_over_time(traces_span_metrics_calls_total{service_name="queued",span_kind="SPAN_KIND_SERVER"}[5m])'
+    _until(lambda: [one["value"][1] for one in _query(stack, counted)] == ["300"])
+
+
+def test_killed_under_load(mortal: ObservedShop) -> None:
+    """A collector that is killed while orders come loses no metric, no log, and only traces that it had not decided."""
+    stack = mortal.stack
+    placed: dict[str, float] = {}
+    start = time.monotonic()
+    killed = back = 0.0
+    while (now := time.monotonic() - start) < LOAD_S:
+        if not killed and now > KILL_S:
+            killed = time.time()
+            stack.collector.kill()
+            stack.collector.start()
+            back = time.time()
+        answer = _post_order(mortal)
+        placed[answer] = time.time()
+        time.sleep(0.7)
+
+    def confirmed() -> int:
+        return sum(_get(f"{mortal.shop.orders}/orders/{order_id}")["state"] == "confirmed" for order_id in placed)
+
+    _until(lambda: confirmed() == len(placed))
+
+    def traced() -> set[str]:
+        """The orders that Jaeger has from the request to the confirmation."""
+        found = _get(f"{stack.jaeger}/api/traces", service="orders", limit=1000, lookback="1h")["data"] or []
+        whole = [trace for trace in found if "process shipment.created" in _names(trace)]
+        return {
+            tag["value"]
+            for trace in whole
+            for span in trace["spans"]
+            for tag in span["tags"]
+            if tag["key"] == "shop.order.id"
+        }
+
+    safe = {one for one, at in placed.items() if at < killed - DECISION_S - DELAY_S or at > back}
+    assert len(safe) > 10
+    _until(lambda: safe <= traced())
+
+    total = 'sum(shop_orders_total{shop_order_outcome="placed"})'
+    _until(lambda: [one["value"][1] for one in _query(stack, total)] == [str(len(placed))])
+    _until(lambda: len({log.get("traceId") for log in _written(stack) if _body(log) == "order placed"}) == len(placed))
