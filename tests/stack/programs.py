@@ -101,7 +101,7 @@ def program(name: str) -> Path:
         folder.mkdir(parents=True)
         found.path.parent.mkdir(exist_ok=True)
         # Under another name until it is whole: a build that was broken off leaves nothing that looks done.
-        target = found.path.with_suffix(f".{os.getpid()}")
+        target = found.path.with_name(f"{name}.{os.getpid()}")
         found.build(folder, target)
         target.rename(found.path)
         shutil.rmtree(folder)
