@@ -10,7 +10,7 @@ run: .venv/.synced ## start everything; PORT=9000 moves all ports
 	@exec .venv/bin/clearspan up --port $(PORT)
 
 test: .venv/.synced ## run all tests
-	@exec .venv/bin/pytest $(ARGS)
+	@exec .venv/bin/pytest --numprocesses auto $(ARGS)
 
 test-stack: .venv/.synced ## the real collector, Jaeger and Prometheus, built once into .stack/
 	@.venv/bin/python -m tests.stack.programs
