@@ -109,6 +109,28 @@ def viewer(
 
 
 @app.command()
+def load(
+    url: Annotated[str | None, typer.Argument(help="The public edge; by default the first service's.")] = None,
+    *,
+    rate: Annotated[float, typer.Option(min=0.01, max=10_000, help="Requests a second.")] = 5.0,
+    seconds: Annotated[float | None, typer.Option(min=0, help="How long; by default until it is stopped.")] = None,
+) -> None:
+    """Send the requests of pyproject.toml at a rate that does not wait for answers."""
+    from observability.launcher import LauncherError, read_services
+    from observability.load.mix import MixError
+    from observability.load.run import run_load
+
+    pyproject = Path("pyproject.toml")
+    try:
+        edge = url if url is not None else f"http://127.0.0.1:{read_services(pyproject)[0].port}"
+        if not edge.startswith(("http://", "https://")):
+            _fail(f"{edge!r} is not a URL; write one like http://127.0.0.1:8000")
+        asyncio.run(run_load(pyproject, edge, rate=rate, seconds=seconds))
+    except (LauncherError, MixError) as error:
+        _fail(error)
+
+
+@app.command()
 def fault(
     service: Annotated[str | None, typer.Argument(help="Name of a service in pyproject.toml.")] = None,
     kind: Annotated[

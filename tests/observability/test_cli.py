@@ -81,6 +81,8 @@ except SystemExit:
         (["serve", "second"], {"MUGS": "many"}, "MUGS: Input should be a valid integer"),
         (["serve", "second"], {}, "MUGS: Field required"),
         (["serve", "second"], {"MUGS": "0"}, "service second cannot start: [Errno"),
+        (["load"], {}, "pyproject.toml has no requests: name them in [tool.clearspan.load]"),
+        (["load", "localhost:8000"], {}, "'localhost:8000' is not a URL; write one like http://127.0.0.1:8000"),
         (["up", "--port", "70000"], {}, "port 70000 does not exist; choose a --port nearer to 8000"),
     ],
 )
