@@ -125,7 +125,7 @@ def load(
         edge = url if url is not None else f"http://127.0.0.1:{read_services(pyproject)[0].port}"
         if not edge.startswith(("http://", "https://")):
             _fail(f"{edge!r} is not a URL; write one like http://127.0.0.1:8000")
-        asyncio.run(run_load(pyproject, edge, rate=rate, seconds=seconds))
+        run_load(pyproject, edge, rate=rate, seconds=seconds)
     except (LauncherError, MixError) as error:
         _fail(error)
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
 
 from observability.load.load import Load
-from observability.load.mix import read_mix, requests
+from observability.load.mix import Weighted, read_mix, requests
 from observability.load.tally import Tally
 
 TELL_S = 5.0
@@ -19,8 +24,8 @@ PATIENCE_S = 5.0
 """How long the last answers are waited for: less than Docker waits for the process."""
 
 
-async def run_load(pyproject: Path, url: str, *, rate: float, seconds: float | None) -> None:
-    """Send requests, tell now and then how it goes, and print a table in the end.
+def run_load(pyproject: Path, url: str, *, rate: float, seconds: float | None) -> NoReturn:
+    """Send requests, tell now and then how it goes, print a table, and end the process.
 
     Args:
         pyproject: Names the requests.
@@ -32,6 +37,13 @@ async def run_load(pyproject: Path, url: str, *, rate: float, seconds: float | N
         MixError: There is nothing to send.
     """
     mix = read_mix(pyproject)
+    asyncio.new_event_loop().run_until_complete(_run(mix, url, rate, seconds))
+    sys.stdout.flush()
+    # Threads that look up the name of an edge that is gone would hold up the end of the loop, and of the interpreter.
+    os._exit(0)
+
+
+async def _run(mix: Mapping[str, Weighted], url: str, rate: float, seconds: float | None) -> None:
     tally = Tally(mix)
     load = Load(requests(mix, url), rate, tally.add)
     console = Console(highlight=False, soft_wrap=True)
@@ -40,13 +52,10 @@ async def run_load(pyproject: Path, url: str, *, rate: float, seconds: float | N
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     async with load.running(PATIENCE_S):
         teller = asyncio.create_task(_tell(console, load, tally))
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await stopped.wait()
-        except TimeoutError:
-            pass
-        finally:
-            teller.cancel()
+        teller.cancel()
     console.print(tally.table())
     console.print(_progress(load, tally))
 

@@ -19,7 +19,12 @@ PYPROJECT = """
 look = { weight = 1, path = "/look" }
 """
 
-COMMAND = "from observability import cli; from observability.load import run; run.TELL_S = 0.1; cli.main()"
+COMMAND = """
+import socket, time
+from observability import cli
+from observability.load import run
+run.TELL_S = run.PATIENCE_S = 0.1
+"""
 
 
 class _Edge(BaseHTTPRequestHandler):
@@ -44,10 +49,10 @@ def _edge() -> Iterator[str]:
             thread.join()
 
 
-def _load(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def _load(folder: Path, *arguments: str, before: str = "") -> subprocess.Popen[str]:
     (folder / "pyproject.toml").write_text(PYPROJECT)
     return subprocess.Popen(
-        [sys.executable, "-c", COMMAND, "load", *arguments],
+        [sys.executable, "-c", f"{COMMAND}{before}\ncli.main()", "load", *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"},
         stdout=subprocess.PIPE,
@@ -88,4 +93,14 @@ def test_until_a_signal(tmp_path: Path, number: signal.Signals) -> None:
         output, _ = process.communicate(timeout=30)
     assert all(" sent, " in line for line in told)
     assert _table(output)[1][0] == "look"
+    assert process.returncode == 0
+
+
+def test_name_that_nobody_knows(tmp_path: Path) -> None:
+    """An edge whose name is looked up for ever, as that of a container that is gone, holds up no end."""
+    hanging = "socket.getaddrinfo = lambda *_, **__: time.sleep(600)"
+    process = _load(tmp_path, "http://edge", "--rate", "100", "--seconds", "0.2", before=hanging)
+    output, _ = process.communicate(timeout=30)
+    assert _table(output)[1] == ["look", "0", "-", "-"]
+    assert " 0 sent" not in output
     assert process.returncode == 0
