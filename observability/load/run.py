@@ -23,6 +23,9 @@ TELL_S = 5.0
 PATIENCE_S = 5.0
 """How long the last answers are waited for: less than Docker waits for the process."""
 
+_WIDTH = 160
+"""Wider than a log that is no terminal is taken for: rows that are wrapped are hard to read."""
+
 
 def run_load(pyproject: Path, url: str, *, rate: float, seconds: float | None) -> NoReturn:
     """Send requests, tell now and then how it goes, print a table, and end the process.
@@ -46,7 +49,7 @@ def run_load(pyproject: Path, url: str, *, rate: float, seconds: float | None) -
 async def _run(mix: Mapping[str, Weighted], url: str, rate: float, seconds: float | None) -> None:
     tally = Tally(mix)
     load = Load(requests(mix, url), rate, tally.add)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, width=_WIDTH)
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)

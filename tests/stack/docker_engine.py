@@ -79,7 +79,8 @@ def docker_engine() -> Iterator[Docker]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         folder = Path(name)
         docker = Docker(folder / "socket")
-        command = ["dockerd", "--host", f"unix://{folder / 'socket'}", "--pidfile", str(folder / "pid")]
+        command = ["dockerd", "--log-level=warn"]
+        command += ["--host", f"unix://{folder / 'socket'}", "--pidfile", str(folder / "pid")]
         command += ["--data-root", str(CACHE / "docker"), "--exec-root", str(folder / "run")]
         # What changes nothing on the machine beyond an interface for each network.
         command += ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]
