@@ -144,7 +144,7 @@ def _health(docker: Docker, name: str) -> str:
 
 
 def _until(holds: Callable[[], bool], docker: Docker) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not holds():
         assert time.monotonic() < deadline, docker.logs()
         time.sleep(0.1)
