@@ -53,7 +53,7 @@ def make(root: Path) -> Path:
     for service, rights in CACHES.items():
         url = _once(folder / f"{service}-redis-url", f"valkey://{service}:{_password()}@valkey:6379/0")
         digest = hashlib.sha256(_password_of(url).encode()).hexdigest()
-        cache_users.append(f"user {service} reset on #{digest} {rights} +ping +select +client|setinfo")
+        cache_users.append(f"user {service} reset on #{digest} +@connection -@dangerous {rights}")
     _write(folder / "valkey-users", "\n".join(cache_users) + "\n")
     broker_users = []
     for service in BROKERS:

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import stat
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import yaml
 
+from deploy import secret_files
+
 ROOT = Path(__file__).parents[1]
-
-
-def _script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("secret_files", ROOT / "deploy/secret_files.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-secret_files = _script()
 
 
 def test_all_of_them(tmp_path: Path) -> None:
