@@ -24,7 +24,7 @@ bench: .venv/.synced ## what things cost, side by side
 	@.venv/bin/python -m benchmarks.events
 
 secrets: ## the passwords of compose.yaml, where they are not there yet
-	@python3 deploy/secret_files.py
+	@python3 deploy/passwords.py
 
 check: .venv/.synced ## lint, format, types, lock file
 	.venv/bin/ruff check .

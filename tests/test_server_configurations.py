@@ -21,7 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 from sqlalchemy import make_url
 
-from deploy import secret_files
+from deploy import passwords
 from observability.cache.redis import RedisStore
 from observability.cache.store import Entry
 from observability.events.nats.streams import Streams
@@ -39,7 +39,7 @@ STACK = ROOT / "observability/stack"
 @pytest.fixture(scope="module")
 def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the secrets, as `make secrets` makes it."""
-    return secret_files.make(tmp_path_factory.mktemp("secrets"))
+    return passwords.make(tmp_path_factory.mktemp("secrets"))
 
 
 @pytest.fixture(scope="module")

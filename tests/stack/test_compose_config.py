@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from deploy import secret_files
+from deploy import passwords
 from tests.stack.programs import program
 
 pytestmark = pytest.mark.stack
@@ -47,7 +47,7 @@ def test_without_secrets(project: Path) -> None:
 
 def test_profiles(project: Path) -> None:
     """By default there is no Elastic and no load; each profile adds its own."""
-    secret_files.make(project)
+    passwords.make(project)
     usual = _services(project).keys()
     assert {"orders", "collector", "jaeger", "prometheus", "grafana", "loki"} <= usual
     assert _services(project, "--profile", "load").keys() - usual == {"load"}
@@ -57,7 +57,7 @@ def test_profiles(project: Path) -> None:
 
 def test_read_as_meant(project: Path) -> None:
     """What the file says of ports, networks and scripts is what Compose understands."""
-    secret_files.make(project)
+    passwords.make(project)
     services = _services(project, "--profile", "*")
     published = {port["host_ip"] for service in services.values() for port in service.get("ports", [])}
     assert published == {"127.0.0.1"}

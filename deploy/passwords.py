@@ -1,6 +1,6 @@
 """The passwords of compose.yaml, a file each in `.secrets/`; the variable CLEARSPAN_SECRETS of `.env` says where.
 
-    python3 deploy/secret_files.py [FOLDER]
+    python3 deploy/passwords.py [FOLDER]
 
 What is there stays as it is: the databases know their passwords from the day they were made.
 """
