@@ -3,7 +3,7 @@ PORT ?= 8000
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 export UV_PYTHON_DOWNLOADS ?= never
 
-.PHONY: run test test-stack check format clean drill bench
+.PHONY: run test test-stack check format clean drill bench secrets
 .DEFAULT_GOAL := run
 
 run: .venv/.synced ## start everything; PORT=9000 moves all ports
@@ -22,6 +22,9 @@ drill: .venv/.synced ## break one thing after the other under load, then kill at
 bench: .venv/.synced ## what things cost, side by side
 	@.venv/bin/python -m benchmarks.chain
 	@.venv/bin/python -m benchmarks.events
+
+secrets: ## the passwords of compose.yaml, where they are not there yet
+	@python3 deploy/passwords.py
 
 check: .venv/.synced ## lint, format, types, lock file
 	.venv/bin/ruff check .
