@@ -106,7 +106,7 @@ def test_in_flight_request_ends(number: signal.Signals) -> None:
 
 
 def test_drain_delay() -> None:
-    """During the pause after the signal readiness fails while requests are still served."""
+    """During the pause after the signal readiness fails; requests are still served, and connections end with them."""
     with _serving(drain_delay_s=0.5) as (process, client):
         process.terminate()
         deadline = time.monotonic() + 5
@@ -114,7 +114,8 @@ def test_drain_delay() -> None:
             pass
         assert client.get("/readyz").json()["failed"] == {"drain": "stopping"}
         assert client.get("/livez").status_code == 200
-        assert client.get("/slow").status_code == 200
+        slow = client.get("/slow")
+        assert (slow.status_code, slow.headers["connection"]) == (200, "close")
         process.communicate(timeout=10)
         assert process.returncode == 0
 
