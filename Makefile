@@ -19,10 +19,11 @@ bench: .venv/.synced ## what things cost, side by side
 	@.venv/bin/python -m benchmarks.chain
 	@.venv/bin/python -m benchmarks.events
 
-check: .venv/.synced ## lint, format, types, lock file
+check: .venv/.synced ## lint, format, types, manifests, lock file
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/python deploy/kubernetes/check.py
 	$(UV) lock --check
 
 format: .venv/.synced
