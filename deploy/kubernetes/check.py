@@ -6,7 +6,6 @@ Nothing that an object may not have is let pass, so that a misspelt field is fou
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -27,10 +26,11 @@ Manifest = dict[str, Any]
 
 def renderer() -> list[str] | None:
     """The command that renders a folder: kustomize, or else kubectl, which has it built in; None if neither is here."""
-    path = f"{ROOT / '.stack' / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    for program, *arguments in (["kustomize", "build"], ["kubectl", "kustomize"]):
-        if found := shutil.which(program, path=path):
-            return [found, *arguments]
+    for built in (ROOT / ".stack" / "bin").glob("kustomize-*"):
+        return [str(built), "build"]
+    for program, argument in (("kustomize", "build"), ("kubectl", "kustomize")):
+        if found := shutil.which(program):
+            return [found, argument]
     return None
 
 
