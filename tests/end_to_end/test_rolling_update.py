@@ -13,8 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from drills.processes import Member, free_ports
+from drills.processes import Member
 from tests.haproxy import Proxy, haproxy
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.anyio
 
