@@ -53,7 +53,6 @@ def members(tmp_path: Path, ports: dict[str, int], proxy: Proxy, postgres_url: s
         **{f"OTEL_{signal}_EXPORTER": "none" for signal in ("TRACES", "METRICS", "LOGS")},
         "CLEARSPAN_DATA_DIR": str(tmp_path),
         "CLEARSPAN_EVENTS_TOKEN": uuid.uuid4().hex,
-        "CLEARSPAN_DRAIN_DELAY": str(DRAIN_DELAY_S),
         "ORDERS_URL": proxy.connections,
         **{f"{name.upper()}_URL": f"http://127.0.0.1:{ports[name]}" for name in ("inventory", "payments", "shipping")},
     }
@@ -64,8 +63,10 @@ def members(tmp_path: Path, ports: dict[str, int], proxy: Proxy, postgres_url: s
         return Member(name, command, environment | variables, url, "/readyz", tmp_path / f"{name}.log")
 
     others = [member(name, name) for name in ("inventory", "payments", "shipping")]
-    replicas = [member(name, "orders", DATABASE_URL=postgres_url) for name in (*OLD, *NEW)]
-    return {one.name: one for one in (*others, *replicas)}
+    drain = {"CLEARSPAN_DRAIN_DELAY": str(DRAIN_DELAY_S)}
+    old = [member(name, "orders", DATABASE_URL=postgres_url, **drain) for name in OLD]
+    new = [member(name, "orders", DATABASE_URL=postgres_url) for name in NEW]  # stopped when nobody asks any more
+    return {one.name: one for one in (*others, *old, *new)}
 
 
 async def _order(client: httpx.AsyncClient) -> str:
