@@ -26,10 +26,11 @@ bench: .venv/.synced ## what things cost, side by side
 secrets: ## the passwords of compose.yaml, where they are not there yet
 	@python3 deploy/passwords.py
 
-check: .venv/.synced ## lint, format, types, lock file
+check: .venv/.synced ## lint, format, types, manifests, lock file
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/python deploy/kubernetes/check.py
 	$(UV) lock --check
 
 format: .venv/.synced

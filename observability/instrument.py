@@ -22,6 +22,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp
 
 from observability.deadline import REQUEST_TIMEOUT_S, RequestDeadline
+from observability.draining import LeaveWhileDraining
 from observability.faults.endpoint import FaultEndpoint
 from observability.faults.fault import Faults
 from observability.faults.layer import FaultLayer
@@ -184,7 +185,8 @@ def _wrap_middleware_stack(
             from observability.events.endpoint import EventEndpoint  # noqa: PLC0415 - only who takes events pays
 
             stack = EventEndpoint(stack, events)  # a delivery has a span of its own kind, in the event's trace
-        return HealthEndpoints(stack, health)  # outermost: probes are no requests
+        stack = HealthEndpoints(stack, health)  # probes are no requests
+        return LeaveWhileDraining(stack, health)  # outermost: every answer may be the last one on its connection
 
     app.build_middleware_stack = build  # type: ignore[method-assign]  # contrib replaces it in the same way
 

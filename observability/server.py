@@ -1,8 +1,9 @@
 """Serving one application in the foreground, and stopping it so that nobody notices.
 
 On SIGTERM or SIGINT, in this order: readiness fails, so that no new requests are routed here; a pause, in which they
-are still served, for the router to notice; no new connections; requests in flight end; the application's lifespan ends,
-which flushes the telemetry; exit code 0. uvicorn by itself stops accepting at once (Kludex/uvicorn#2414).
+are still served, for the router to notice, and each answer asks its client to leave; no new connections; requests in
+flight end; the application's lifespan ends, which flushes the telemetry; exit code 0. uvicorn by itself stops accepting
+at once (Kludex/uvicorn#2414).
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ def serve(
         app: An application that `observe` was called on.
         host: Address to listen on.
         port: Port to listen on.
-        drain_delay_s: How long to keep serving after readiness failed, in seconds. Under Kubernetes at least one period
-            of the readiness probe, and together with `shutdown_timeout_s` less than the grace period.
+        drain_delay_s: How long to keep serving after readiness failed, in seconds. Behind a router, longer than it
+            takes to notice, and than an idle connection is kept (5 s), so that none is open when the server closes.
         shutdown_timeout_s: How long requests in flight may take to end, in seconds; then they are cancelled.
 
     Raises:

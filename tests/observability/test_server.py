@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 import httpx
@@ -106,7 +108,7 @@ def test_in_flight_request_ends(number: signal.Signals) -> None:
 
 
 def test_drain_delay() -> None:
-    """During the pause after the signal readiness fails while requests are still served."""
+    """During the pause after the signal readiness fails; requests are still served, and connections end with them."""
     with _serving(drain_delay_s=0.5) as (process, client):
         process.terminate()
         deadline = time.monotonic() + 5
@@ -114,7 +116,34 @@ def test_drain_delay() -> None:
             pass
         assert client.get("/readyz").json()["failed"] == {"drain": "stopping"}
         assert client.get("/livez").status_code == 200
-        assert client.get("/slow").status_code == 200
+        slow = client.get("/slow")
+        assert (slow.status_code, slow.headers["connection"]) == (200, "close")
+        process.communicate(timeout=10)
+        assert process.returncode == 0
+
+
+def test_busy_connections_are_left() -> None:
+    """Clients that ask without a pause on connections that they keep are all told to leave, and lose no answer."""
+
+    def ask(port: int) -> str:
+        connection = HTTPConnection("127.0.0.1", port, timeout=10)
+        try:
+            while True:
+                connection.request("GET", "/livez")  # of which no line is logged, that somebody would have to read
+                answer = connection.getresponse()
+                answer.read()
+                if answer.will_close:
+                    return "told to leave"
+        except (OSError, HTTPException) as error:
+            return f"lost: {error!r}"
+        finally:
+            connection.close()
+
+    with _serving(drain_delay_s=1.0) as (process, client), ThreadPoolExecutor(8) as threads:
+        clients = [threads.submit(ask, client.base_url.port or 0) for _ in range(8)]
+        client.get("/slow")  # they are all at it meanwhile
+        process.terminate()
+        assert [one.result() for one in clients] == ["told to leave"] * 8
         process.communicate(timeout=10)
         assert process.returncode == 0
 

@@ -1,0 +1,32 @@
+"""Clients that keep their connections are asked to leave while the process is about to stop.
+
+Readiness that fails keeps new connections away, and what routes single requests. A router of connections, such as a
+Kubernetes Service, leaves those that are open where they are, and their requests go on coming here. The one that came
+just as the server closes would get no answer, and nobody could know what it has done.
+"""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from observability.health import Health
+
+
+class LeaveWhileDraining:
+    """ASGI middleware: after the signal to stop, each answer is the last one on its connection, and says so."""
+
+    def __init__(self, app: ASGIApp, health: Health) -> None:
+        self.app = app
+        self._health = health
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not self._health.draining:
+            await self.app(scope, receive, send)
+            return
+
+        async def send_last(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+            await send(message)
+
+        await self.app(scope, receive, send_last)
