@@ -3,7 +3,7 @@ PORT ?= 8000
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 export UV_PYTHON_DOWNLOADS ?= never
 
-.PHONY: run test check format clean drill bench
+.PHONY: run test check format clean drill bench dashboards
 .DEFAULT_GOAL := run
 
 run: .venv/.synced ## start everything; PORT=9000 moves all ports
@@ -18,6 +18,9 @@ drill: .venv/.synced ## break one thing after the other under load, then kill at
 bench: .venv/.synced ## what things cost, side by side
 	@.venv/bin/python -m benchmarks.chain
 	@.venv/bin/python -m benchmarks.events
+
+dashboards: .venv/.synced ## write Grafana's dashboards from deploy/dashboards
+	@.venv/bin/python -m deploy.dashboards
 
 check: .venv/.synced ## lint, format, types, lock file
 	.venv/bin/ruff check .

@@ -236,18 +236,17 @@ def dashboard() -> Dashboard:
                 ),
                 lines(
                     "Errors of the store, and evictions",
-                    "Errors: Redis is away, and memory stands in. Evictions: memory is too small for what is asked.",
+                    "By service, whose caches share a store. Errors: Redis is away, and memory stands in. Evictions: "
+                    "memory is too small for what is asked.",
                     "ops",
                     Query(
-                        rate(
-                            f"clearspan_cache_store_errors_total{{{SERVICE}}}", "service_name", "clearspan_cache_name"
-                        ),
-                        "{{service_name}} {{clearspan_cache_name}} errors",
+                        rate(f"clearspan_cache_store_errors_total{{{SERVICE}}}", "service_name", "error_type"),
+                        "{{service_name}}: {{error_type}}",
                         colour="red",
                     ),
                     Query(
-                        rate(f"clearspan_cache_evictions_total{{{SERVICE}}}", "service_name", "clearspan_cache_name"),
-                        "{{service_name}} {{clearspan_cache_name}} evictions",
+                        rate(f"clearspan_cache_evictions_total{{{SERVICE}}}", "service_name"),
+                        "{{service_name}}: evictions",
                         colour="orange",
                     ),
                 ),

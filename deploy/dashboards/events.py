@@ -204,7 +204,11 @@ def dashboard() -> Dashboard:
                     "Given up by consumers",
                     "Dead letters a second. DeadLetters pages at the first one.",
                     "ops",
-                    Query(rate(_DEAD_LETTERS, "service_name"), "{{service_name}}", colour="red"),
+                    Query(
+                        rate(_DEAD_LETTERS, "service_name", "messaging_destination_name"),
+                        "{{service_name}}: {{messaging_destination_name}}",
+                        colour="red",
+                    ),
                     width=12,
                 ),
             ],

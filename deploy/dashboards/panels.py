@@ -1,7 +1,7 @@
 """How every dashboard looks: its panels, its colours, its links, its variable.
 
-Red is what failed, orange what may fail soon or was repaired, green what went well; everything else has the colour of its
-name, so that a service has one colour on all panels.
+Red is what failed, orange what may fail soon or was repaired, green what went well; everything else has the colour of
+its name, so that a service has one colour on all panels.
 """
 
 from __future__ import annotations

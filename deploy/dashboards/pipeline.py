@@ -186,9 +186,7 @@ def dashboard() -> Dashboard:
                     "A trace that several policies keep counts for each. Many for `errors`: see Services.",
                     "ops",
                     Query(
-                        rate(
-                            'otelcol_processor_tail_sampling_count_traces_sampled{decision="sampled"}', "policy"
-                        ),
+                        rate('otelcol_processor_tail_sampling_count_traces_sampled{decision="sampled"}', "policy"),
                         "{{policy}}",
                     ),
                 ),
