@@ -7,6 +7,7 @@ its name, so that a service has one colour on all panels.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote
@@ -225,6 +226,7 @@ def page(title: str, uid: str, description: str, rows: dict[str, list[PanelBuild
         .link(
             builders.DashboardLink("Dashboards")
             .type(dashboard.DashboardLinkType.DASHBOARDS)
+            .placement(_BESIDE_THE_TITLE)
             .tags([TAG])
             .keep_time(True)
             .include_vars(True)
@@ -252,6 +254,8 @@ def page(title: str, uid: str, description: str, rows: dict[str, list[PanelBuild
             made.with_panel(panel)
     return made
 
+
+_BESIDE_THE_TITLE = ""  # and not in the menu that is folded, the builder's default
 
 _EVERY_SERVICE = "clearspan_event_loop_tasks"
 
@@ -284,10 +288,12 @@ def _traces_of(service: str | None) -> builders.DashboardLink:
             "range": {"from": "${__from}", "to": "${__to}"},
         }
     }
-    encoded = quote(json.dumps(panes, separators=(",", ":")), safe="${}")
+    # Grafana's variables stay as they are.
+    encoded = re.sub(r"%24%7B(.+?)%7D", r"${\1}", quote(json.dumps(panes, separators=(",", ":")), safe=""))
     return (
         builders.DashboardLink("Traces")
         .type(dashboard.DashboardLinkType.LINK)
+        .placement(_BESIDE_THE_TITLE)
         .url(f"/explore?schemaVersion=1&orgId=1&panes={encoded}")
         .target_blank(True)
     )
