@@ -23,8 +23,10 @@ def test_dashboards_are_of_grafanas_types() -> None:
     """Grafana's own types for dashboards read each file, and write it again as it is."""
     register_default_plugins()
     for name, text in made().items():
-        again = JSONEncoder(sort_keys=True).encode(Dashboard.from_json(json.loads(text)))
-        assert json.loads(again) == json.loads(text), name
+        again = JSONEncoder(sort_keys=True, indent=2).encode(Dashboard.from_json(json.loads(text)))
+        # The types know only one place for links, and write it where it was left out.
+        again = re.sub(r'\n *"placement": "inControlsMenu",', "", again)
+        assert f"{again}\n" == text, name
 
 
 def test_every_dashboard_has_what_links_and_people_rely_on() -> None:

@@ -224,9 +224,8 @@ def page(title: str, uid: str, description: str, rows: dict[str, list[PanelBuild
         .tooltip(dashboard.DashboardCursorSync.CROSSHAIR)
         .readonly()
         .link(
-            builders.DashboardLink("Dashboards")
+            _Link("Dashboards")
             .type(dashboard.DashboardLinkType.DASHBOARDS)
-            .placement(_BESIDE_THE_TITLE)
             .tags([TAG])
             .keep_time(True)
             .include_vars(True)
@@ -255,9 +254,16 @@ def page(title: str, uid: str, description: str, rows: dict[str, list[PanelBuild
     return made
 
 
-_BESIDE_THE_TITLE = ""  # and not in the menu that is folded, the builder's default
-
 _EVERY_SERVICE = "clearspan_event_loop_tasks"
+
+
+class _Link(builders.DashboardLink):
+    """A link beside the title; the builder can make only those in the menu that is folded."""
+
+    def build(self) -> dashboard.DashboardLink:
+        built = super().build()
+        built.placement = None  # type: ignore[assignment]  # Grafana's schema has it optional
+        return built
 
 
 def _range(query: Query, ref_id: str) -> prometheus.Dataquery:
@@ -291,9 +297,8 @@ def _traces_of(service: str | None) -> builders.DashboardLink:
     # Grafana's variables stay as they are.
     encoded = re.sub(r"%24%7B(.+?)%7D", r"${\1}", quote(json.dumps(panes, separators=(",", ":")), safe=""))
     return (
-        builders.DashboardLink("Traces")
+        _Link("Traces")
         .type(dashboard.DashboardLinkType.LINK)
-        .placement(_BESIDE_THE_TITLE)
         .url(f"/explore?schemaVersion=1&orgId=1&panes={encoded}")
         .target_blank(True)
     )
