@@ -1,7 +1,7 @@
 # One image for every service; by default it serves orders:
 #   docker build -t my-microservice . && docker run -p 8000:8000 my-microservice
 # Another one: docker run my-microservice clearspan serve inventory
-FROM python:3.14-slim AS base
+FROM python:3.14.8-slim-trixie AS base
 
 FROM base AS build
 RUN pip install --no-cache-dir uv==0.13.9
@@ -25,7 +25,8 @@ COPY pyproject.toml ./
 # Each service has a container and so an address of its own: all listen on the same port.
 ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     CLEARSPAN_DATA_DIR=/data CLEARSPAN_HOST=0.0.0.0 CLEARSPAN_CLOSE_TIMEOUT=3 PORT=8000
-LABEL org.opencontainers.image.title="Clearspan" org.opencontainers.image.licenses="Apache-2.0"
+LABEL org.opencontainers.image.title="Clearspan" org.opencontainers.image.licenses="Apache-2.0" \
+    org.opencontainers.image.description="The services of a shop in which every request is one linked trace"
 USER 10001:10001
 VOLUME /data
 EXPOSE 8000

@@ -3,14 +3,18 @@ PORT ?= 8000
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 export UV_PYTHON_DOWNLOADS ?= never
 
-.PHONY: run test check format clean drill bench dashboards
+.PHONY: run test test-stack check format clean drill bench dashboards
 .DEFAULT_GOAL := run
 
 run: .venv/.synced ## start everything; PORT=9000 moves all ports
 	@exec .venv/bin/clearspan up --port $(PORT)
 
 test: .venv/.synced ## run all tests
-	@exec .venv/bin/pytest $(ARGS)
+	@exec .venv/bin/pytest --numprocesses auto $(ARGS)
+
+test-stack: .venv/.synced ## the real collector, Jaeger and Prometheus, built once into .stack/
+	@.venv/bin/python -m tests.stack.programs
+	@exec .venv/bin/pytest -m stack $(ARGS)
 
 drill: .venv/.synced ## break one thing after the other under load, then kill at random; ARGS="--short payments"
 	@exec .venv/bin/python -m drills $(ARGS)

@@ -6,17 +6,17 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 
 import httpx
 
-from drills.load import Answer, Load, Request
 from drills.outcome import MAX_MORE_TASKS, RECOVERY_S, Calls, Outcome, Resources
 from drills.processes import Shop, running_shop
 from drills.scenarios import Scenario
 from observability import tree
 from observability.jaeger import spans_of
+from observability.load.load import Answer, Load, Request
 from observability.telemetry import (
     ATTEMPTS,
     BREAKER_CHANGES,
@@ -67,27 +67,33 @@ async def drill(
 
 
 async def _warm_up(shop: Shop, length: Length) -> None:
-    async with Load([Request.order(shop.url("orders"))], length.rate).running():
+    async with Load(cycle([_order(shop)]), length.rate, lambda _: None).running():
         await asyncio.sleep(1.0)
+
+
+def _order(shop: Shop) -> Request:
+    """Buy a mug."""
+    return Request("POST", f"{shop.url('orders')}/orders", b'{"sku": "mug", "quantity": 1}')
 
 
 async def _run(shop: Shop, scenario: Scenario, length: Length) -> Outcome:
     await shop.metrics.fresh("orders")
     counted, before = _calls(shop, scenario.peer), _resources(shop)
     began_us = time.time_ns() // 1000
-    requests = [Request.order(shop.url("orders"))]
+    requests = [_order(shop)]
     if scenario.reads:  # of goods that each order changes, and of goods that stay in the cache
-        requests += [Request.stock(shop.url("inventory"), sku) for sku in ("mug", "teapot")]
-    load = Load(requests, length.rate)
+        requests += [Request("GET", f"{shop.url('inventory')}/stock/{sku}") for sku in ("mug", "teapot")]
+    answers: list[Answer] = []
+    load = Load(cycle(requests), length.rate, answers.append)
     async with load.running():
         async with scenario.breaking(shop, load):
             await asyncio.sleep(length.seconds)
-        recovered_s = await _recovery(load)
+        recovered_s = await _recovery(load, answers)
     await shop.metrics.fresh("orders")
     return Outcome(
         name=scenario.name,
         harmless=scenario.harmless,
-        answers=load.answers,
+        answers=answers,
         calls=_calls(shop, scenario.peer).since(counted),
         recovered_s=recovered_s,
         before=before,
@@ -96,13 +102,13 @@ async def _run(shop: Shop, scenario: Scenario, length: Length) -> Outcome:
     )
 
 
-async def _recovery(load: Load) -> float | None:
+async def _recovery(load: Load, answers: Sequence[Answer]) -> float | None:
     """Seconds until answers are good again and stay so, or None if that takes too long."""
     loop = asyncio.get_running_loop()
     end = loop.time()
     while loop.time() < end + RECOVERY_S + GOOD_AGAIN / load.rate:
         await asyncio.sleep(0.1)
-        later: list[Answer] = sorted((one for one in load.answers if one.sent >= end), key=lambda one: one.sent)
+        later: list[Answer] = sorted((one for one in answers if one.sent >= end), key=lambda one: one.sent)
         good_since = next((index for index in range(len(later), 0, -1) if not later[index - 1].good), 0)
         if len(later) - good_since >= GOOD_AGAIN:
             recovered_s = later[good_since].sent - end

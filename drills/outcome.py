@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from drills.load import Answer
+from observability.load.load import Answer
 from observability.resilience.budget import MAX_SAVED
 from observability.resilience.bulkhead import BulkheadOptions
 from observability.resilience.retry import RetryOptions

@@ -10,9 +10,9 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from drills.load import Load
 from drills.outcome import RECOVERY_S
 from drills.processes import Shop
+from observability.load.load import Load
 
 Breaking = Callable[[Shop, Load], AbstractAsyncContextManager[None]]
 

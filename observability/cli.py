@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -73,6 +72,7 @@ def serve(
 
     from observability.launcher import LauncherError, load_factory, read_services
     from observability.providers import TelemetryError
+    from observability.secret_files import SecretError
     from observability.server import ServerError
     from observability.server import serve as serve_app
 
@@ -88,7 +88,7 @@ def serve(
         _fail("; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()))
     except OSError as error:
         _fail(f"service {name} cannot start: {error}")
-    except (LauncherError, ServerError, TelemetryError) as error:
+    except (LauncherError, SecretError, ServerError, TelemetryError) as error:
         _fail(error)
 
 
@@ -105,6 +105,28 @@ def viewer(
     try:
         asyncio.run(run_viewer(host=host, port=port, otlp_port=otlp_port, data_dir=data_dir))
     except ViewerError as error:
+        _fail(error)
+
+
+@app.command()
+def load(
+    url: Annotated[str | None, typer.Argument(help="The public edge; by default the first service's.")] = None,
+    *,
+    rate: Annotated[float, typer.Option(min=0.01, max=10_000, help="Requests a second.")] = 5.0,
+    seconds: Annotated[float | None, typer.Option(min=0, help="How long; by default until it is stopped.")] = None,
+) -> None:
+    """Send the requests of pyproject.toml at a rate that does not wait for answers."""
+    from observability.launcher import LauncherError, read_services
+    from observability.load.mix import MixError
+    from observability.load.run import run_load
+
+    pyproject = Path("pyproject.toml")
+    try:
+        edge = url if url is not None else f"http://127.0.0.1:{read_services(pyproject)[0].port}"
+        if not edge.startswith(("http://", "https://")):
+            _fail(f"{edge!r} is not a URL; write one like http://127.0.0.1:8000")
+        run_load(pyproject, edge, rate=rate, seconds=seconds)
+    except (LauncherError, MixError) as error:
         _fail(error)
 
 
@@ -204,16 +226,17 @@ def discard(context: typer.Context, event_id: Annotated[str, typer.Argument(help
 def _on_undelivered(context: typer.Context, work: Callable[[Undelivered], Awaitable[None]]) -> None:
     from observability.events.undelivered import UndeliveredError, open_undelivered
     from observability.launcher import LauncherError, read_services
+    from observability.secret_files import SecretError, variable
 
     async def run() -> None:
         names = [service.name for service in read_services(Path("pyproject.toml"))]
-        urls = os.environ.get("DATABASE_URL"), os.environ.get("BROKER_URL")
+        urls = variable("DATABASE_URL"), variable("BROKER_URL")
         async with open_undelivered(names, context.obj, *urls) as undelivered:
             await work(undelivered)
 
     try:
         asyncio.run(run())
-    except (LauncherError, UndeliveredError) as error:
+    except (LauncherError, SecretError, UndeliveredError) as error:
         _fail(error)
 
 

@@ -13,12 +13,12 @@ def spans_of(trace: Mapping[str, Any]) -> list[Span]:
     spans = []
     for span in trace["spans"]:
         tags = {tag["key"]: tag["value"] for tag in span["tags"]}
-        parents = [one["spanID"] for one in span["references"] if one["refType"] == "CHILD_OF"]
+        parent = _parent(span)
         spans.append(
             Span(
                 trace_id=int(span["traceID"], 16),
                 span_id=int(span["spanID"], 16),
-                parent_id=int(parents[0], 16) if parents else None,
+                parent_id=int(parent, 16) if parent else None,
                 service=trace["processes"][span["processID"]]["serviceName"],
                 name=span["operationName"],
                 kind=str(tags.get("span.kind", "internal")).upper(),
@@ -28,3 +28,13 @@ def spans_of(trace: Mapping[str, Any]) -> list[Span]:
             )
         )
     return spans
+
+
+def _parent(span: Mapping[str, Any]) -> str | None:
+    """As Jaeger finds it (`ParentSpanID` of its model): a link to the parent stands in the place of the relation."""
+    within = [one for one in span["references"] if one["traceID"] == span["traceID"]]
+    for kind in ("CHILD_OF", "FOLLOWS_FROM"):
+        for one in within:
+            if one["refType"] == kind:
+                return str(one["spanID"])
+    return None

@@ -1,4 +1,4 @@
-"""Every environment variable of the services, validated once and frozen."""
+"""Every environment variable of the services, or file of its name, validated once and frozen."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import AnyHttpUrl, AnyUrl, Field, UrlConstraints, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from observability.database import database_url, usable_url
 from observability.inbound import InboundContext
+from observability.secret_files import SecretFiles
 
 HttpUrl = Annotated[AnyHttpUrl, UrlConstraints(max_length=2048)]
 RedisUrl = Annotated[
@@ -55,6 +56,18 @@ class ServiceSettings(BaseSettings):
     @classmethod
     def _usable(cls, value: str | None) -> str | None:
         return usable_url(value) if value else None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic passes it by name
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - likewise
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Where values come from; the first that has one wins."""
+        return init_settings, env_settings, SecretFiles(settings_cls)
 
     @property
     def cache(self) -> str | None:

@@ -22,3 +22,12 @@ def free_base_port(services: Sequence[int] = (BASE_PORT,)) -> int:
                 continue
             return base
     raise AssertionError("no free ports")
+
+
+def free_ports(count: int) -> list[int]:
+    """So many different ports of the loopback that nobody listens on."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]

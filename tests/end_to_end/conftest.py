@@ -1,94 +1,18 @@
-"""The shop as `make run` starts it: real processes, real HTTP, real OTLP."""
+"""A shop for each test that asks for one."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from pathlib import Path
 
-import psutil
 import pytest
 
-from observability.launcher import BASE_PORT, PAGE_PORT, read_services
-from tests.ports import free_base_port
-
-ROOT = Path(__file__).parents[2]
-STOP_TIMEOUT_S = 15
-
-
-@dataclass
-class RunningShop:
-    """A running `clearspan up`: where it answers, and what it has written so far."""
-
-    process: subprocess.Popen[str]
-    base: int
-    data_dir: Path
-    output: list[str] = field(default_factory=list)
-
-    @property
-    def orders(self) -> str:
-        """Where orders answers."""
-        return f"http://127.0.0.1:{self.base}"
-
-    @property
-    def pages(self) -> str:
-        """Where the viewer answers."""
-        return f"http://127.0.0.1:{self.base - BASE_PORT + PAGE_PORT}"
-
-    def child(self, name: str) -> psutil.Process:
-        """The process of a service, or of the viewer."""
-        (found,) = [one for one in psutil.Process(self.process.pid).children() if name in one.cmdline()[3:5]]
-        return found
-
-    def stop(self) -> int:
-        """Stop it as Ctrl-C does; its exit code."""
-        self.process.send_signal(signal.SIGINT)
-        return self.process.wait(STOP_TIMEOUT_S)
+from tests.running_shop import RunningShop, running_shop
 
 
 @pytest.fixture
 def start_shop(tmp_path: Path) -> Iterator[Callable[..., RunningShop]]:
     """Starts a shop that is stopped, if it still runs, at the end of the test; takes environment variables."""
     with ExitStack() as stack:
-        yield lambda **environment: stack.enter_context(_running(tmp_path / "data", environment))
-
-
-@contextmanager
-def _running(data_dir: Path, environment: dict[str, str]) -> Iterator[RunningShop]:
-    base = free_base_port([service.port for service in read_services(ROOT / "pyproject.toml")])
-    process = subprocess.Popen(
-        [sys.executable, "-m", "observability.cli", "up", "--port", str(base), "--data-dir", str(data_dir)],
-        cwd=ROOT,
-        env={**os.environ, "NO_COLOR": "1", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    shop = RunningShop(process, base, data_dir)
-    started = threading.Event()
-
-    def read() -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            shop.output.append(line)
-            if line.startswith("curl "):
-                started.set()
-        started.set()
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    try:
-        assert started.wait(30)
-        assert process.poll() is None, "".join(shop.output)
-        yield shop
-    finally:
-        if process.poll() is None:
-            shop.stop()
-        reader.join(STOP_TIMEOUT_S)
-        process.communicate()  # closes the pipe
+        yield lambda **environment: stack.enter_context(running_shop(tmp_path / "data", environment))

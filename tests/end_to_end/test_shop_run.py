@@ -19,7 +19,7 @@ import pytest
 from observability import tree
 from observability.jaeger import spans_of
 from observability.launcher import BASE_PORT, PAGE_PORT
-from tests.end_to_end.conftest import ROOT, RunningShop
+from tests.running_shop import ROOT, RunningShop
 
 pytestmark = pytest.mark.anyio
 

@@ -46,7 +46,9 @@ def _answer(parents: Mapping[str, str | None]) -> httpx.Response:
         {
             "traceID": ENTRY.trace_id,
             "spanID": ids[name],
-            "references": [] if parent is None else [{"refType": "CHILD_OF", "spanID": ids[parent]}],
+            "references": []
+            if parent is None
+            else [{"refType": "CHILD_OF", "traceID": ENTRY.trace_id, "spanID": ids[parent]}],
             "operationName": name.partition(" ")[2],
             "processID": name.partition(" ")[0],
             "startTime": 0,

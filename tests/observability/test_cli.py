@@ -81,6 +81,8 @@ except SystemExit:
         (["serve", "second"], {"MUGS": "many"}, "MUGS: Input should be a valid integer"),
         (["serve", "second"], {}, "MUGS: Field required"),
         (["serve", "second"], {"MUGS": "0"}, "service second cannot start: [Errno"),
+        (["load"], {}, "pyproject.toml has no requests: name them in [tool.clearspan.load]"),
+        (["load", "localhost:8000"], {}, "'localhost:8000' is not a URL; write one like http://127.0.0.1:8000"),
         (["up", "--port", "70000"], {}, "port 70000 does not exist; choose a --port nearer to 8000"),
     ],
 )
@@ -103,6 +105,33 @@ cli.main()
 sys.exit(7)
 """
     assert subprocess.run([sys.executable, "-c", code], timeout=30, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [["serve", "third"], ["events"]])
+def test_unreadable_secret(tmp_path: Path, arguments: list[str]) -> None:
+    """A secret that cannot be read is named in one line; here Docker made a folder, since the file was missing."""
+    code = """
+import sys
+from pathlib import Path
+from observability import cli, secret_files
+secret_files.SECRETS_DIR = Path("secrets")
+cli.main()
+"""
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.clearspan.services]\nthird = { app = "service.orders.app:create_app", port = 8000 }\n'
+    )
+    (tmp_path / "secrets" / "DATABASE_URL").mkdir(parents=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "DATABASE_URL"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert result.stderr == "clearspan: the secret secrets/DATABASE_URL cannot be read: Is a directory\n"
+    assert (result.stdout, result.returncode) == ("", 1)
 
 
 def test_outside_a_project(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import make_url
 
+from observability import secret_files
 from service.settings import EventSettings, OrdersSettings, ServiceSettings
 
 
@@ -143,3 +144,40 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = EventSettings()
     assert settings.broker_url is not None
     assert "canary" not in repr(settings)
+
+
+@pytest.fixture
+def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of secrets in the place of the container's."""
+    monkeypatch.setattr(secret_files, "SECRETS_DIR", tmp_path)
+    return tmp_path
+
+
+def test_secret_files(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each variable may stand in a file of its name; the environment, and what is passed, come first."""
+    url = "postgresql+asyncpg://user:secret@host/shop"
+    for name, text in {
+        "DATABASE_URL": url,
+        "REDIS_URL": "redis://user:secret@host",
+        "BROKER_URL": "nats://user:secret@host",
+        "CLEARSPAN_EVENTS_TOKEN": "secret",
+    }.items():
+        monkeypatch.delenv(name, raising=False)
+        (secrets / name).write_text(f"{text}\n")
+    settings = OrdersSettings()
+    assert settings.database("orders") == url
+    assert settings.cache == "redis://user:secret@host"
+    assert settings.broker_url == "nats://user:secret@host"
+    assert settings.events_token == "secret"
+    monkeypatch.setenv("CLEARSPAN_EVENTS_TOKEN", "other")
+    assert OrdersSettings().events_token == "other"
+    assert OrdersSettings(events_token="passed").events_token == "passed"
+
+
+def test_bad_secret(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bad value in a file is refused like one of the environment: with the variable's name, and not echoed."""
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    (secrets / "DATABASE_URL").write_text("canary")
+    with pytest.raises(ValidationError, match="DATABASE_URL") as caught:
+        ServiceSettings()
+    assert "canary" not in str(caught.value)

@@ -1,6 +1,6 @@
 """Every panel of every dashboard shows something in the real pipeline, or `empty.py` says why it does not.
 
-The pipeline has to have seen orders of all kinds and payments and inventory failing (`trouble.py`).
+It has seen orders of all kinds, and services that hang (`trouble.py`).
 """
 
 from __future__ import annotations

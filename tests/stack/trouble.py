@@ -1,41 +1,56 @@
-"""A minute of the shop's life with everything in it that dashboards show: orders of all kinds, and failing services."""
+"""Half a minute of a shop in which everything happens that dashboards show: orders of all kinds, services that hang."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 
 import httpx
 
-from observability.faults.remote import RemoteFaults
+from tests.running_shop import RunningShop
 
-ROUNDS = 60
+_GOODS = (
+    "mug",
+    "anvil",
+    "mug",
+    "nothing",
+) * 6  # confirmed, cancelled, and refused; enough of them for a breaker to open
 
 
-async def trouble(urls: Mapping[str, str]) -> None:
-    """Place orders that are confirmed, cancelled and refused, while payments and then inventory fail for a while.
+def trouble(shop: RunningShop) -> None:
+    """Place orders all the time, while first payments hangs for a while, then inventory."""
+    asyncio.run(_trouble(shop))
 
-    Args:
-        urls: Where orders, inventory and payments answer; the last two take faults (`CLEARSPAN_FAULTS`).
-    """
-    faults = {
-        5: ("payments", {"kind": "latency", "delay_s": 0.8, "share": 0.3, "seconds": 5}),
-        15: ("payments", {"kind": "error", "share": 0.7, "seconds": 8}),
-        35: ("inventory", {"kind": "error", "seconds": 10}),
-    }
-    async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
-        for turn in range(ROUNDS):
-            if turn in faults:
-                name, fault = faults[turn]
-                await asyncio.to_thread(RemoteFaults(name, urls[name]).set, fault)
-            orders = [
-                client.post(f"{urls['orders']}/orders", json={"sku": sku, "quantity": 1})
-                for sku in ("mug", "anvil", "mug", "nothing")
-            ]
-            reads = [
-                client.get(f"{urls['orders']}/orders"),
-                client.get(f"{urls['orders']}/call_external_service/"),
-                client.get(f"{urls['inventory']}/stock/mug"),
-            ]
-            await asyncio.gather(*orders, *reads, return_exceptions=True)
-            await asyncio.sleep(0.5)
+
+async def _trouble(shop: RunningShop) -> None:
+    customers = [asyncio.create_task(_shop_for(shop.orders, sku)) for sku in _GOODS]
+    customers.append(asyncio.create_task(_look_at(shop.inventory)))
+    try:
+        for name in ("payments", "inventory"):
+            await asyncio.sleep(5)
+            process = shop.child(name)
+            process.suspend()
+            try:
+                await asyncio.sleep(8)
+            finally:
+                process.resume()
+        await asyncio.sleep(10)  # until breakers are closed again, and what was abandoned is cancelled
+    finally:
+        for customer in customers:
+            customer.cancel()
+        await asyncio.gather(*customers, return_exceptions=True)
+
+
+async def _shop_for(orders: str, sku: str) -> None:
+    async with httpx.AsyncClient(base_url=orders, trust_env=False, timeout=30) as client:
+        while True:
+            await client.post("/orders", json={"sku": sku, "quantity": 1})
+            await client.get("/orders")
+            await client.get("/call_external_service/")
+            await asyncio.sleep(0.2)
+
+
+async def _look_at(inventory: str) -> None:
+    async with httpx.AsyncClient(base_url=inventory, trust_env=False, timeout=30) as client:
+        while True:
+            await client.get("/stock/mug")
+            await asyncio.sleep(0.2)
