@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import httpx
 import pytest
 
-from tests.queries import operands, rules
+from tests.queries import STACK, operands, rules
 from tests.stack.answers import without_data
 from tests.stack.empty import never, sometimes
+from tests.stack.programs import program
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+
+
+def test_rules_fire_when_they_should_and_only_then() -> None:
+    """What promtool makes of the rules' own tests."""
+    tests = sorted((STACK / "prometheus/tests").glob("*.yaml"))
+    ran = subprocess.run([program("promtool"), "test", "rules", *tests], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 def test_every_rule_is_evaluated(prometheus: str) -> None:
