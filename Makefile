@@ -3,7 +3,7 @@ PORT ?= 8000
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 export UV_PYTHON_DOWNLOADS ?= never
 
-.PHONY: run test test-stack check format clean drill bench secrets
+.PHONY: run test test-stack check format clean drill bench secrets dashboards
 .DEFAULT_GOAL := run
 
 run: .venv/.synced ## start everything; PORT=9000 moves all ports
@@ -27,6 +27,8 @@ secrets: ## the passwords of compose.yaml, where they are not there yet
 	@python3 deploy/passwords.py
 
 check: .venv/.synced ## lint, format, types, manifests, lock file
+dashboards: .venv/.synced ## write Grafana's dashboards from deploy/dashboards
+	@.venv/bin/python -m deploy.dashboards
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy

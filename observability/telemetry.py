@@ -40,6 +40,25 @@ RETRY_REASON: Final = "clearspan.retry.reason"
 
 RETRY_DELAY: Final = "clearspan.retry.delay_s"
 
+ATTEMPT: Final = "clearspan.attempt"
+"""Attribute of the chain's span events: which attempt of the call it is about."""
+
+RETRYING: Final = "clearspan.retry"
+"""Event on the caller's span: a failed attempt is repeated."""
+
+NOT_RETRYING: Final = "clearspan.no_retry"
+"""Event on the caller's span: a failed attempt is not repeated."""
+
+NO_RETRY_BECAUSE: Final = "clearspan.no_retry.because"
+
+HEDGING: Final = "clearspan.hedge"
+"""Event on the caller's span: a second attempt begins beside a slow one."""
+
+BREAKER_CHANGED: Final = "clearspan.breaker"
+"""Event on the caller's span: it changed the state of a breaker."""
+
+BREAKER_REASON: Final = "clearspan.breaker.reason"
+
 BREAKER_STATE: Final = "clearspan.breaker.state"
 """`closed`, `open` or `half_open`; on a span of an attempt if it is not closed."""
 
@@ -76,6 +95,11 @@ BREAKER_STATES: Final = Instrument(
 )
 
 BULKHEAD_CALLS: Final = Instrument("clearspan.bulkhead.calls", "{call}", "Calls to a dependency that are under way.")
+
+BULKHEAD_WAITED: Final = "clearspan.bulkhead.wait"
+"""Event on the caller's span: it waited for a place."""
+
+WAIT: Final = "clearspan.wait_s"
 
 BULKHEAD_WAIT: Final = Instrument(
     "clearspan.bulkhead.wait", "s", "How long calls waited for a place, of those that had to wait."

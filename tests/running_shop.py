@@ -36,6 +36,11 @@ class RunningShop:
         return f"http://127.0.0.1:{self.base}"
 
     @property
+    def inventory(self) -> str:
+        """Where inventory answers."""
+        return f"http://127.0.0.1:{self.base + 1}"
+
+    @property
     def pages(self) -> str:
         """Where the viewer answers."""
         return f"http://127.0.0.1:{self.base - BASE_PORT + PAGE_PORT}"

@@ -36,7 +36,9 @@ async def watched(outbox: Outbox, telemetry: Telemetry) -> AsyncIterator[None]:
     It asks the database and not the relay, since a relay that is stuck would have nothing to tell.
     """
     meter = telemetry.meter_provider.get_meter("observability.events")
-    pending, oldest, dead = (meter.create_gauge(*one) for one in (OUTBOX_PENDING, OUTBOX_OLDEST, OUTBOX_DEAD))
+    pending = meter.create_gauge(*OUTBOX_PENDING)
+    oldest = meter.create_gauge(*OUTBOX_OLDEST)
+    dead = meter.create_gauge(*OUTBOX_DEAD)
 
     async def measure() -> None:
         try:

@@ -29,19 +29,28 @@ from observability.resilience.decisions import (
     Waited,
 )
 from observability.telemetry import (
+    ATTEMPT,
     ATTEMPTS,
+    BREAKER_CHANGED,
     BREAKER_CHANGES,
+    BREAKER_REASON,
     BREAKER_STATE,
     BREAKER_STATES,
     BULKHEAD_CALLS,
     BULKHEAD_WAIT,
+    BULKHEAD_WAITED,
     HEDGE_WON,
     HEDGES,
+    HEDGING,
+    NO_RETRY_BECAUSE,
+    NOT_RETRYING,
     PEER,
     REFUSALS,
     RETRIES,
     RETRY_DELAY,
     RETRY_REASON,
+    RETRYING,
+    WAIT,
 )
 
 logger = logging.getLogger(__name__)
@@ -75,8 +84,9 @@ class ChainTelemetry:
         def observe(_options: CallbackOptions) -> list[Observation]:
             return [Observation(under_way(), {PEER: self._peer})]
 
-        name, unit, description = BULKHEAD_CALLS
-        self._meter.create_observable_up_down_counter(name, [observe], unit, description)
+        self._meter.create_observable_up_down_counter(
+            BULKHEAD_CALLS.name, [observe], BULKHEAD_CALLS.unit, BULKHEAD_CALLS.description
+        )
 
     def tell(self, decision: Decision) -> None:
         """Tell one decision; the current span is the caller's."""
@@ -86,30 +96,26 @@ class ChainTelemetry:
             case Retrying(attempt, reason, delay_s):
                 self._retries.add(1, {PEER: self._peer, RETRY_REASON: reason})
                 trace.get_current_span().add_event(
-                    "clearspan.retry",
-                    {PEER: self._peer, "clearspan.attempt": attempt, RETRY_REASON: reason, RETRY_DELAY: delay_s},
+                    RETRYING,
+                    {PEER: self._peer, ATTEMPT: attempt, RETRY_REASON: reason, RETRY_DELAY: delay_s},
                 )
             case NotRetrying(attempt, reason, because):
                 trace.get_current_span().add_event(
-                    "clearspan.no_retry",
+                    NOT_RETRYING,
                     {
                         PEER: self._peer,
-                        "clearspan.attempt": attempt,
+                        ATTEMPT: attempt,
                         RETRY_REASON: reason,
-                        "clearspan.no_retry.because": because,
+                        NO_RETRY_BECAUSE: because,
                     },
                 )
             case Hedging(attempt, delay_s):
-                trace.get_current_span().add_event(
-                    "clearspan.hedge", {PEER: self._peer, "clearspan.attempt": attempt, RETRY_DELAY: delay_s}
-                )
+                trace.get_current_span().add_event(HEDGING, {PEER: self._peer, ATTEMPT: attempt, RETRY_DELAY: delay_s})
             case Hedged(won):
                 self._hedges.add(1, {PEER: self._peer, HEDGE_WON: won})
             case Waited(seconds):
                 self._wait.record(seconds, {PEER: self._peer})
-                trace.get_current_span().add_event(
-                    "clearspan.bulkhead.wait", {PEER: self._peer, "clearspan.wait_s": seconds}
-                )
+                trace.get_current_span().add_event(BULKHEAD_WAITED, {PEER: self._peer, WAIT: seconds})
             case Refusing(request, error):
                 self._refused(request, type(error).__qualname__, str(error))
             case BreakerChanged(before, after, reason):
@@ -117,7 +123,7 @@ class ChainTelemetry:
                 self._states.add(-1, {PEER: self._peer, BREAKER_STATE: before})
                 self._states.add(1, {PEER: self._peer, BREAKER_STATE: after})
                 trace.get_current_span().add_event(
-                    "clearspan.breaker", {PEER: self._peer, BREAKER_STATE: after, "clearspan.breaker.reason": reason}
+                    BREAKER_CHANGED, {PEER: self._peer, BREAKER_STATE: after, BREAKER_REASON: reason}
                 )
                 level = logging.WARNING if after == "open" else logging.INFO
                 logger.log(level, "breaker of %s: %s -> %s, %s", self._peer, before, after, reason)

@@ -14,6 +14,7 @@ from tests.observability.cache.redis_server import RedisServer
 from tests.postgres import PostgresServer, postgres_server
 from tests.running_shop import RunningShop, running_shop
 from tests.stack.stack import Stack, running_stack
+from tests.stack.trouble import trouble
 
 
 @dataclass
@@ -39,9 +40,11 @@ def mortal(tmp_path: Path) -> Iterator[ObservedShop]:
 
 
 @pytest.fixture(scope="session")
-def prometheus(observed: ObservedShop) -> str:
-    """Where the Prometheus answers that has the shop's metrics."""
-    return observed.stack.prometheus
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a Prometheus answers that has the metrics of a shop of its own, in which some things went wrong."""
+    with observed_shop(tmp_path_factory.mktemp("trouble")) as one:
+        trouble(one.shop)
+        yield one.stack.prometheus
 
 
 @contextmanager

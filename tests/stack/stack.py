@@ -239,7 +239,9 @@ def _viewer(folder: Path, ports: Ports) -> Member:
 
 
 def _reader(port: int) -> Mapping[str, Any]:
-    return {"pull": {"exporter": {"prometheus": {"host": "127.0.0.1", "port": port}}}}
+    # Lists are replaced, and so the flags that the committed config has for Jaeger stand here again.
+    names = {"without_type_suffix": True, "without_units": True, "without_scope_info": True}
+    return {"pull": {"exporter": {"prometheus": {"host": "127.0.0.1", "port": port, **names}}}}
 
 
 def _written(path: Path, config: Mapping[str, Any]) -> Path:
