@@ -26,9 +26,10 @@ bench: .venv/.synced ## what things cost, side by side
 secrets: ## the passwords of compose.yaml, where they are not there yet
 	@python3 deploy/passwords.py
 
-check: .venv/.synced ## lint, format, types, manifests, lock file
 dashboards: .venv/.synced ## write Grafana's dashboards from deploy/dashboards
 	@.venv/bin/python -m deploy.dashboards
+
+check: .venv/.synced ## lint, format, types, manifests, lock file
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy

@@ -1,6 +1,6 @@
 """The programs of the stack, built from the Go module proxy into `.stack/`, since no image can be had where tests run.
 
-`python -m tests.stack.programs` builds what is not there. Their versions stand here, and so decide what is tested.
+`python -m tests.stack.programs` builds what is not there; it may be told which. Their versions stand here, and so decide what is tested.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,9 +128,10 @@ def _run(folder: Path, *command: str) -> None:
         raise ProgramError(f"{' '.join(command)} failed:\n{done.stdout[-4000:]}")
 
 
-def main() -> None:
-    """Build all of them, and say how long each took."""
-    for name, one in PROGRAMS.items():
+def main(names: Sequence[str]) -> None:
+    """Build those of these names, or all of them, and say how long each took."""
+    for name in names or PROGRAMS:
+        one = PROGRAMS[name]
         if one.path.exists():
             continue
         print(f"building {name} {one.version} ...", end=" ", flush=True)  # noqa: T201 - it takes minutes
@@ -143,4 +144,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
