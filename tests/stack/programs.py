@@ -1,6 +1,7 @@
 """The programs of the stack, built from the Go module proxy into `.stack/`, since no image can be had where tests run.
 
-`python -m tests.stack.programs` builds what is not there; it may be told which. Their versions stand here, and so decide what is tested.
+`python -m tests.stack.programs` builds what is not there, of those it is told or of all. Their versions stand here, and
+so decide what is tested.
 """
 
 from __future__ import annotations
