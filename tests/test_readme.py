@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 from fastapi import APIRouter
 
 from service.inventory.routes import router as inventory
@@ -83,8 +84,29 @@ def test_trees() -> None:
 def test_pictures() -> None:
     """Each picture that the README shows is there, and small."""
     pictures = [ROOT / path for path in re.findall(r"!\[[^]]+\]\(([^)]+)\)", README)]
-    assert len(pictures) == 2
+    assert len(pictures) == 3
     assert [path.name for path in pictures if path.stat().st_size > 150_000] == []
+
+
+def test_containers() -> None:
+    """The table of containers has each one that stays, with the memory and the port that compose.yaml gives it."""
+    told = {}
+    for names, memory, ports in re.findall(
+        r"^\| ([a-z`, ()-]+) \| (\d+m)(?: each)? \|([ 0-9a-z()]*)\|$", README, re.MULTILINE
+    ):
+        for name in names.removesuffix(" (`elk`)").split(", "):
+            published = re.findall(r"\d+", ports) if f"({name})" in ports or "(" not in ports else []
+            told[name] = (memory, published, "elk" in names)
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    assert told == {
+        name: (
+            one["mem_limit"],
+            [port.split(":")[1] for port in one.get("ports", ())],
+            "elk" in one.get("profiles", ()),
+        )
+        for name, one in compose.items()
+        if one["restart"] != "no" and name != "load"
+    }
 
 
 @pytest.mark.parametrize(
