@@ -29,6 +29,9 @@ METRICS_S = 16.0
 
 LOAD_S, KILL_S = 32.0, 22.0
 
+MAX_TRACES = 3000
+"""That Jaeger keeps, and so may be asked for: `max_traces` of its config."""
+
 SHARE = 0.1
 QUIET_SPANS, QUIET_BURST = 50, 500
 """Of its config too: the share of the rest, and what is kept while there is little to do."""
@@ -69,7 +72,7 @@ def _names(trace: dict[str, Any]) -> set[str]:
 
 def _kept(stack: Stack, service: str) -> set[str]:
     """The traces of a service that have reached Jaeger."""
-    found = _get(f"{stack.jaeger}/api/traces", service=service, limit=10_000, lookback="1h")["data"] or []
+    found = _get(f"{stack.jaeger}/api/traces", service=service, limit=MAX_TRACES, lookback="1h")["data"] or []
     return {trace["traceID"] for trace in found}
 
 
