@@ -12,7 +12,6 @@ import secrets
 import signal
 import socket
 import sys
-import tomllib
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -23,6 +22,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+
+from observability.project import ProjectError, read_table
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -71,11 +72,9 @@ def read_services(pyproject: Path) -> list[Service]:
         LauncherError: The file cannot be read, or its table of services is missing or malformed.
     """
     try:
-        table = tomllib.loads(pyproject.read_text()).get("tool", {}).get("clearspan", {}).get("services")
-    except FileNotFoundError:
-        raise LauncherError(f"there is no {pyproject} here: run this in the project's folder") from None
-    except (OSError, ValueError) as error:
-        raise LauncherError(f"{pyproject} cannot be read: {error}") from error
+        table = read_table(pyproject, "services")
+    except ProjectError as error:
+        raise LauncherError(str(error)) from error
     if not isinstance(table, dict) or not table:
         raise LauncherError(f"{pyproject} has no services: name them in [tool.clearspan.services]")
     services = []

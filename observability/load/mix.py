@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -12,6 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveFloat, TypeAdapter, ValidationError
 
 from observability.load.load import Request
+from observability.project import ProjectError, read_table
 
 
 class MixError(Exception):
@@ -39,11 +39,9 @@ def read_mix(pyproject: Path) -> dict[str, Weighted]:
         MixError: The file cannot be read, or its table of requests is missing or malformed.
     """
     try:
-        table = tomllib.loads(pyproject.read_text()).get("tool", {}).get("clearspan", {}).get("load")
-    except FileNotFoundError:
-        raise MixError(f"there is no {pyproject} here: run this in the project's folder") from None
-    except (OSError, ValueError) as error:
-        raise MixError(f"{pyproject} cannot be read: {error}") from error
+        table = read_table(pyproject, "load")
+    except ProjectError as error:
+        raise MixError(str(error)) from error
     if not table:
         raise MixError(f"{pyproject} has no requests: name them in [tool.clearspan.load]")
     try:
