@@ -90,13 +90,12 @@ def test_pictures() -> None:
 
 def test_containers() -> None:
     """The table of containers has each one that stays, with the memory and the port that compose.yaml gives it."""
-    told = {}
-    for names, memory, ports in re.findall(
-        r"^\| ([a-z`, ()-]+) \| (\d+m)(?: each)? \|([ 0-9a-z()]*)\|$", README, re.MULTILINE
-    ):
-        for name in names.removesuffix(" (`elk`)").split(", "):
-            published = re.findall(r"\d+", ports) if f"({name})" in ports or "(" not in ports else []
-            told[name] = (memory, published, "elk" in names)
+    rows = re.findall(r"^\| ([a-z, -]+?)( \(`elk`\))? \| (\d+m)(?: each)? \| (?:(\d+) )?\|$", README, re.MULTILINE)
+    told = {
+        name: (memory, [port] if port else [], bool(elk))
+        for names, elk, memory, port in rows
+        for name in names.split(", ")
+    }
     compose = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
     assert told == {
         name: (

@@ -23,7 +23,7 @@ _UNLISTED = "github.com/open-telemetry/opentelemetry-collector-contrib/connector
 """A module that the public checksum database may have no entry for."""
 
 _HERE = Path(__file__).parent
-_SMALL = "-ldflags=-s -w"
+_SMALL = "--ldflags=-s -w"
 
 
 class ProgramError(Exception):
@@ -47,7 +47,7 @@ class Program:
 def _collector(folder: Path, target: Path) -> None:
     """The components that the committed configs name, put together by the collector's own builder."""
     _go(folder, "install", f"go.opentelemetry.io/collector/cmd/builder@v{COLLECTOR_VERSION}")
-    _run(folder, str(folder / "builder"), "--config", str(_HERE / "otelcol.yaml"), _SMALL.replace("-ld", "--ld", 1))
+    _run(folder, str(folder / "builder"), "--config", str(_HERE / "otelcol.yaml"), _SMALL)
     (folder / "otelcol" / "otelcol").rename(target)
 
 

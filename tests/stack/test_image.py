@@ -35,7 +35,7 @@ LOCKED += ["--user", "10001:10001"]
 def docker() -> Iterator[Docker]:
     """An engine that has the image, built from the Dockerfile as it is."""
     if missing := [program for program in NEEDED if shutil.which(program) is None]:
-        pytest.skip(f"not installed: {', '.join(missing)}")
+        pytest.skip(f"not installed: {', '.join(missing)}; apt-get install docker.io debootstrap")
     with docker_engine() as docker:
         build(docker, IMAGE)
         yield docker

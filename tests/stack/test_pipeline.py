@@ -9,17 +9,37 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
+import yaml
 
 from observability import tree
 from observability.jaeger import spans_of
 from tests.stack.conftest import ObservedShop
 from tests.stack.otlp import Spans, send_log, send_spans
-from tests.stack.stack import Stack
+from tests.stack.stack import CONFIGS, Stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 
-DECISION_S = 10.0
-"""How long the collector waits for the rest of a trace before it decides: `decision_wait` of its config."""
+
+def _config(name: str) -> dict[str, Any]:
+    """The committed config of a program, whose bounds these tests go by."""
+    config: dict[str, Any] = yaml.safe_load((CONFIGS / name / "config.yaml").read_text())
+    return config
+
+
+_SAMPLING = _config("collector")["processors"]["tail_sampling"]
+_POLICIES = {policy["name"]: policy for policy in _SAMPLING["policies"]}
+
+DECISION_S = float(_SAMPLING["decision_wait"].removesuffix("s"))
+"""How long the collector waits for the rest of a trace before it decides."""
+
+SHARE = _POLICIES["share"]["probabilistic"]["sampling_percentage"] / 100
+"""Of the rest that is kept."""
+
+QUIET = _POLICIES["quiet"]["rate_limiting"]
+"""What is kept while there is little to do."""
+
+MAX_TRACES = _config("jaeger")["extensions"]["jaeger_storage"]["backends"]["memory"]["memory"]["max_traces"]
+"""That Jaeger keeps, and so may be asked for."""
 
 DELAY_S = 5.0
 """Longer than the services keep what they tell, and an order takes."""
@@ -29,13 +49,6 @@ METRICS_S = 33.0
 series is told as 0 first, so that its first increase counts."""
 
 LOAD_S, KILL_S = 32.0, 22.0
-
-MAX_TRACES = 3000
-"""That Jaeger keeps, and so may be asked for: `max_traces` of its config."""
-
-SHARE = 0.1
-QUIET_SPANS, QUIET_BURST = 50, 500
-"""Of its config too: the share of the rest, and what is kept while there is little to do."""
 
 _Seen = TypeVar("_Seen")
 
@@ -263,7 +276,7 @@ def test_tail_sampling(observed: ObservedShop) -> None:
     # Four standard deviations of so many coins; and what the quiet policy lets through meanwhile, at most.
     expected = SHARE * len(ordinary)
     spread = 4 * (expected * (1 - SHARE)) ** 0.5
-    quiet = (QUIET_BURST + QUIET_SPANS * (sending_s + DECISION_S)) / ordinary[0].count
+    quiet = (QUIET["burst_capacity"] + QUIET["spans_per_second"] * (sending_s + DECISION_S)) / ordinary[0].count
     assert expected - spread <= kept <= expected + spread + quiet
 
 

@@ -24,7 +24,7 @@ class RedisServer:
         """Start it, and return when it answers."""
         program = shutil.which("redis-server") or shutil.which("valkey-server")
         if program is None:
-            pytest.skip("redis-server is not installed")
+            pytest.skip("redis-server is not installed: apt-get install redis-server")
         options = ("--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
         self._process = subprocess.Popen(
             [program, *options, "--dir", str(self._folder), "--daemonize", "no"], stdout=subprocess.PIPE, text=True
