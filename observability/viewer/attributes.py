@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
@@ -16,13 +17,13 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from observability.viewer.fields import plain_value, service_name
 from observability.viewer.query import Value, as_text
 
-MAX_TEXT = 128
-"""Characters of the longest key and value that are remembered for completion."""
-
 _MAX_REMEMBERED = 30_000
 _MAX_REMEMBERED_BYTES = 256
 # Before what is hashed, so that a field, a key and a key with its value never look the same.
 _FIELD, _KEY, _PAIR = "\1", "\2", "\3"
+
+
+_STATUS_KEYS = frozenset({b"http.response.status_code", b"http.status_code"})
 
 
 def field_token(field: str, text: str) -> int:
@@ -37,16 +38,14 @@ def key_token(key: str) -> int:
 
 def pair_token(key: str, text: str) -> int:
     """The token of an attribute with a value."""
-    return zlib.crc32(f"{_PAIR}{key}\0{text}".encode(errors="replace"))
+    return zlib.crc32(text.encode(errors="replace"), _pair_seed(key))
 
 
-@dataclass(frozen=True, slots=True)
-class Attribute:
-    """What is known of an attribute; key and text are None where they are too long for completion."""
+class _Key(NamedTuple):
+    """Of a key its token, and what the tokens of its values begin with."""
 
-    key_token: int
-    key: str | None
-    text: str | None
+    token: int
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +59,26 @@ class ResourceFacts:
 class Attributes:
     """The tokens of attributes, remembered by their encoded bytes, since the same ones come again and again.
 
-    `tokens` and `known` are read where each call would cost too much: `tokens` by the bytes of an attribute, `known` by
-    its token.
+    What would cost too much by a call each is read where it is needed: `tokens` by the bytes of an attribute; by its token
+    the token of its key, the HTTP status that it is, and its bytes, if they are few.
     """
 
     def __init__(self) -> None:
         self.tokens: dict[bytes, int] = {}
-        self.known: dict[int, Attribute] = {}
+        self.key_tokens: dict[int, int] = {}
+        self.http_statuses: dict[int, int] = {}
+        self.encoded: dict[int, bytes] = {}
+        self._keys: dict[bytes, _Key] = {}
         self._resources: dict[bytes, ResourceFacts] = {}
 
     def forget(self) -> None:
         """Make room, if there is too little. What was known by a token is not known any more."""
-        if len(self.known) > _MAX_REMEMBERED:
+        if len(self.key_tokens) > _MAX_REMEMBERED:
             self.tokens.clear()
-            self.known.clear()
+            self.key_tokens.clear()
+            self.http_statuses.clear()
+            self.encoded.clear()
+            self._keys.clear()
             self._resources.clear()
 
     def learn(self, encoded: bytes) -> int:
@@ -82,17 +87,19 @@ class Attributes:
         Raises:
             google.protobuf.message.DecodeError: It is no attribute.
         """
-        key, value = decode(encoded)
-        text = as_text(value)
-        token = pair_token(key, text)
-        if token not in self.known:
-            self.known[token] = Attribute(
-                key_token(key),
-                key if len(key) <= MAX_TEXT else None,
-                text if len(key) <= MAX_TEXT and len(text) <= MAX_TEXT else None,
-            )
+        pair = _short(encoded)
+        known = self._keys.get(pair[0]) if pair else None
+        if pair is None or known is None:
+            key, value = decode(encoded)
+            pair = key.encode(), as_text(value).encode()
+            known = self._keys[pair[0]] = _Key(key_token(key), _pair_seed(key))
+        token = zlib.crc32(pair[1], known.seed)
+        self.key_tokens[token] = known.token
         if len(encoded) <= _MAX_REMEMBERED_BYTES:
             self.tokens[encoded] = token
+            self.encoded[token] = encoded
+        if pair[0] in _STATUS_KEYS and len(pair[1]) == 3 and pair[1].isdigit():  # noqa: PLR2004 - digits
+            self.http_statuses[token] = int(pair[1])
         return token
 
     def resource(self, encoded: bytes) -> ResourceFacts:
@@ -120,7 +127,38 @@ def decode(encoded: bytes) -> tuple[str, Value]:
     """
     attribute = KeyValue.FromString(encoded)
     value = attribute.value
-    if value.WhichOneof("value") in ("array_value", "kvlist_value"):
-        # As deep as the span is later, of which it is a part.
-        Span.FromString(Span(attributes=[attribute]).SerializeToString())
+    match value.WhichOneof("value"):
+        case "string_value":
+            return attribute.key, value.string_value
+        case "int_value":
+            return attribute.key, value.int_value
+        case "array_value" | "kvlist_value":
+            # As deep as the span is later, of which it is a part.
+            Span.FromString(Span(attributes=[attribute]).SerializeToString())
     return attribute.key, plain_value(value)
+
+
+def _short(encoded: bytes) -> tuple[bytes, bytes] | None:
+    """Key and text of an attribute that is short ASCII text or a small number, as most are that never come again.
+
+    It is read without a message, which takes three times as long; None if it is anything else.
+    """
+    size = len(encoded)
+    if not 6 < size < 128 or encoded[0] != 0x0A:  # noqa: PLR2004 - a length is one byte below 128
+        return None
+    end = 2 + encoded[1]
+    if end + 4 > size or encoded[end] != 0x12 or encoded[end + 1] != size - end - 2:  # noqa: PLR2004 - the field's tag
+        return None
+    kind, text = encoded[end + 2], encoded[end + 4 :]
+    if kind == 0x0A and encoded[end + 3] == len(text) and text.isascii():  # noqa: PLR2004
+        return encoded[2:end], text
+    if kind == 0x18 and 0 < len(text) < 4 and text[-1] < 128 and min(encoded[end + 3 : -1]) >= 128:  # noqa: PLR2004
+        number = 0
+        for byte in encoded[: end + 2 : -1]:
+            number = number << 7 | byte & 0x7F
+        return encoded[2:end], b"%d" % number
+    return None
+
+
+def _pair_seed(key: str) -> int:
+    return zlib.crc32(f"{_PAIR}{key}\0".encode(errors="replace"))

@@ -14,7 +14,8 @@ from pathlib import Path
 VERSION = 3
 
 _WAL_BYTES = 16 * 1024 * 1024
-_CHECKPOINT_PAGES = 3000
+_CHECKPOINT_PAGES = 4000
+_WRITER_CACHE_KIB = 32 * 1024
 _READERS = 3
 _WAIT_S = 10.0
 _UNREADABLE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -47,6 +48,7 @@ class Database:
             self._writer.execute("PRAGMA journal_mode=WAL")
             self._writer.execute("PRAGMA synchronous=NORMAL")
             self._writer.execute(f"PRAGMA journal_size_limit={_WAL_BYTES}")
+            self._writer.execute(f"PRAGMA cache_size={-_WRITER_CACHE_KIB}")
             self._writer.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
             if not _version(self._writer):
                 self._writer.executescript(f"BEGIN IMMEDIATE;{schema}PRAGMA user_version = {VERSION};COMMIT;")
@@ -58,13 +60,16 @@ class Database:
         except (OSError, sqlite3.Error) as error:
             raise DatabaseError(f"{file} cannot be used ({error}); choose another folder with --data-dir") from error
         self._write_lock = threading.Lock()
+        self._closed = False
 
     def close(self) -> None:
         """Close the file, when all who use it have ended."""
         with self._write_lock:
-            for _ in range(_READERS):
-                self._reader().close()
-            self._writer.close()
+            if not self._closed:
+                self._closed = True
+                for _ in range(_READERS):
+                    self._reader().close()
+                self._writer.close()
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:

@@ -112,7 +112,7 @@ class _Plan:
         """
         durations = ", durations" if self.durations else ""
         for number, count, to_ns, earliest_ns, longest_ns, many, ones, *held in self._connection.execute(
-            f"SELECT {_BLOCK}{durations} FROM {self._signal}_blocks WHERE to_ns >= ? ORDER BY to_ns DESC",  # noqa: S608
+            f"SELECT {_BLOCK}{durations} FROM {self._signal}_blocks WHERE to_ns >= ? ORDER BY to_ns DESC, number DESC",  # noqa: S608
             (start_ns,),
         ):
             index = None if many is None else Index(count, many, ones)
@@ -156,9 +156,8 @@ def find_traces(
     starts: dict[int, int] = {}  # of the traces found, by number
     complete, searched_to_ns = True, 0
     for block, to_ns, earliest_ns, positions in _Plan(connection, "span", query).blocks(earliest):
-        full = len(starts) >= limit
-        least = min(starts.values()) if full else -1
-        if full and least >= to_ns:
+        least = min((start, number) for number, start in starts.items()) if len(starts) >= limit else (-1, 0)
+        if least[0] > to_ns:
             break
         if time.monotonic() > deadline:
             complete, searched_to_ns = False, to_ns
@@ -168,7 +167,9 @@ def find_traces(
             continue
         by_trace = _by_trace(connection, "span", block, bits, oldest)
         begin = _starts(connection, [number for number in by_trace if number not in starts])
-        wanted = {number: start for number, start in begin.items() if start > least and earliest <= start <= latest}
+        wanted = {
+            number: start for number, start in begin.items() if (start, number) > least and earliest <= start <= latest
+        }
         if wanted and query:
             records = read_block(connection, "span", block)
             wanted = {

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-
-from observability.viewer.attributes import Attribute
 
 MAX_RECORDS = 2**15
 
@@ -66,11 +64,12 @@ class Index:
         return 0
 
 
-def build_index(count: int, positions: Positions) -> tuple[bytes, bytes, bytes]:
+def build_index(count: int, positions: Mapping[int, Sequence[int]]) -> tuple[bytes, bytes, bytes]:
     """What `Index` reads: tokens of many records, tokens of one, and their positions."""
-    ones = sorted((token, held[0]) for token, held in positions.items() if len(held) == 1)
-    many = sorted(token for token, held in positions.items() if len(held) > 1)
+    ones = sorted([token for token, held in positions.items() if len(held) == 1])
+    many = sorted([token for token, held in positions.items() if len(held) > 1])
     size = _bitmap_bytes(count)
+    every, every_one = ((1 << count) - 1).to_bytes(size, "little"), list(range(count))
     bits = [1 << bit for bit in range(8)]
     data: list[bytes] = []
     offset = 4 * (len(many) + 1) + 2 * len(ones)
@@ -78,7 +77,9 @@ def build_index(count: int, positions: Positions) -> tuple[bytes, bytes, bytes]:
     for token in many:
         held = positions[token]
         if 2 * len(held) < size:
-            data.append(_sixteen_bits(held))
+            data.append(array("H", held).tobytes())
+        elif held == every_one:  # as of most attributes of one service
+            data.append(every)
         else:
             bitmap = bytearray(size)
             for position in held:
@@ -86,40 +87,48 @@ def build_index(count: int, positions: Positions) -> tuple[bytes, bytes, bytes]:
             data.append(bytes(bitmap))
         offset += len(data[-1])
         offsets.append(offset)
-    head = offsets.tobytes() + _sixteen_bits([position for _, position in ones])
-    return array("I", many).tobytes(), array("I", [token for token, _ in ones]).tobytes(), b"".join([head, *data])
+    of_ones = array("H", [positions[token][0] for token in ones])
+    return (
+        array("I", many).tobytes(),
+        array("I", ones).tobytes(),
+        b"".join([offsets.tobytes(), of_ones.tobytes(), *data]),
+    )
 
 
 def with_keys(
-    positions: Positions, known: Mapping[int, Attribute], resources: Iterable[tuple[range, Sequence[int]]]
+    positions: Positions, key_tokens: Mapping[int, int], resources: Iterable[tuple[range, Sequence[int]]]
 ) -> None:
     """Add tokens of resources, each with the positions of its records, and tokens of keys.
 
     Args:
         positions: Those of the attributes of the records, which get the others.
-        known: The attributes by their tokens.
+        key_tokens: The tokens of keys by those of their attributes.
         resources: Positions of records, and the tokens of their resource.
     """
-    keys: Positions = {}
+    keys: defaultdict[int, list[int]] = defaultdict(list)
     for token, held in positions.items():
-        keys.setdefault(known[token].key_token, []).extend(held)
+        keys[key_tokens[token]].extend(held)
     ambiguous: set[int] = set()
     for held in keys.values():
+        held.sort()
         if len(held) > 1 and len(set(held)) < len(held):
             ambiguous.update(position for position, times in Counter(held).items() if times > 1)
-    of_resources: Positions = {}
+    of_resources: defaultdict[int, list[int]] = defaultdict(list)
     for records, tokens in resources:
-        its_keys = [known[token].key_token for token in tokens]
+        its_keys = [key_tokens[token] for token in tokens]
         if len(set(its_keys)) < len(its_keys):
             ambiguous.update(records)
         for token, key in zip(tokens, its_keys, strict=True):
             if key in keys:
                 ambiguous.update(set(records).intersection(keys[key]))
-            of_resources.setdefault(token, []).extend(records)
-            of_resources.setdefault(key, []).extend(records)
+            of_resources[token].extend(records)
+            of_resources[key].extend(records)
     for more in (keys, of_resources, {_AMBIGUOUS: sorted(ambiguous)} if ambiguous else {}):
         for token, held in more.items():
-            positions.setdefault(token, []).extend(held)
+            if token in positions:
+                positions[token] = [*positions[token], *held]
+            else:
+                positions[token] = held
 
 
 def positions_of(bits: int) -> list[int]:
@@ -136,10 +145,6 @@ def positions_of(bits: int) -> list[int]:
 def _bitmap_bytes(count: int) -> int:
     # One that is as long as some list of positions could not be told from it.
     return (count + 7) // 8 | 1
-
-
-def _sixteen_bits(positions: Sequence[int]) -> bytes:
-    return array("H", positions).tobytes()
 
 
 def _bits(positions: Iterable[int]) -> int:

@@ -157,8 +157,8 @@ class LogWriter:
                 fields[field_token("error", error)].append(position)
                 position += 1
             resources.append((range(first, position), facts.tokens))
-        self._vocabulary.add(connection, positions, self._attributes.known)
-        with_keys(positions, self._attributes.known, resources)
+        self._vocabulary.add(connection, positions, self._attributes)
+        with_keys(positions, self._attributes.key_tokens, resources)
         for token, held in fields.items():
             positions.setdefault(token, []).extend(held)
         return build_index(len(records), positions)

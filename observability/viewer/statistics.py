@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import struct
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -89,42 +90,40 @@ class Tally:
     """Counts spans by operation and minute, and adds the counts to those in the file."""
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[int, int], _Count] = {}
+        # By minute, operation and bucket.
+        self._calls: defaultdict[tuple[int, int, int], int] = defaultdict(int)
+        self._examples: dict[tuple[int, int, int], bytes] = {}
+        self._errors: Counter[tuple[int, int]] = Counter()
 
-    def add(self, operation: int, start_ns: int, end_ns: int, trace_id: bytes, *, error: bool) -> None:
+    def add(self, operation: int, start_ns: int, duration_ns: int, trace_id: bytes, *, error: bool) -> None:
         """Count one span."""
-        key = start_ns // MINUTE_NS, operation
-        count = self._counts.get(key)
-        if count is None:
-            count = self._counts[key] = _Count(0, 0, {})
-        count.calls += 1
-        count.errors += error
-        bucket = bucket_of(end_ns - start_ns)
-        held = count.durations.get(bucket)
-        count.durations[bucket] = (held[0] + 1 if held else 1, trace_id)
+        minute = start_ns // MINUTE_NS
+        key = minute, operation, bucket_of(duration_ns)
+        self._calls[key] += 1
+        self._examples[key] = trace_id
+        if error:
+            self._errors[minute, operation] += 1
 
     def write(self, connection: sqlite3.Connection, last_trace: int) -> None:
         """Add what was counted, in the caller's transaction."""
-        for (minute, operation), count in self._counts.items():
+        counts: defaultdict[tuple[int, int], dict[int, tuple[int, bytes]]] = defaultdict(dict)
+        for key, calls in self._calls.items():
+            minute, operation, bucket = key
+            counts[minute, operation][bucket] = (calls, self._examples[key])
+        for (minute, operation), durations in counts.items():
+            calls = sum(calls for calls, _ in durations.values())
             for (held,) in connection.execute(
                 "SELECT durations FROM statistics WHERE minute = ? AND operation = ?", (minute, operation)
             ):
-                for bucket, calls, example in _BUCKET.iter_unpack(held):
-                    here = count.durations.get(bucket)
-                    count.durations[bucket] = (min(here[0] + calls, _MAX_CALLS), here[1]) if here else (calls, example)
+                for bucket, before, example in _BUCKET.iter_unpack(held):
+                    here = durations.get(bucket)
+                    durations[bucket] = (min(here[0] + before, _MAX_CALLS), here[1]) if here else (before, example)
             connection.execute(
                 "INSERT INTO statistics VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
                 " calls = calls + excluded.calls, errors = errors + excluded.errors, durations = excluded.durations,"
                 " last_trace = max(last_trace, excluded.last_trace)",
-                (minute, operation, count.calls, count.errors, _pack(count.durations), last_trace),
+                (minute, operation, calls, self._errors[minute, operation], _pack(durations), last_trace),
             )
-
-
-@dataclass(slots=True)
-class _Count:
-    calls: int
-    errors: int
-    durations: dict[int, tuple[int, bytes]]
 
 
 def read_statistics(connection: sqlite3.Connection, start_ns: int, end_ns: int) -> list[OperationStatistics]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 
-from observability.viewer.attributes import Attributes, field_token, key_token
+from observability.viewer.attributes import Attributes, field_token
 from observability.viewer.blocks import (
     MAX_PART_BYTES,
     MAX_PART_RECORDS,
@@ -68,8 +68,6 @@ FULL = "of a trace that is full"
 
 _NO_TRACE, _NO_SPAN = bytes(16), bytes(8)
 _MAX_NS = 2**63 - 1
-_STATUS_KEYS = frozenset(map(key_token, ("http.response.status_code", "http.status_code")))
-_MAX_HTTP_STATUS = 999
 # Position in the part, operation, start, end, whether it failed, HTTP status.
 _ROW = struct.Struct("<HIQQBH")
 _BYTES_PER_SPAN = 16 + _ROW.size
@@ -106,13 +104,13 @@ class _Trace:
     """A trace that spans have come for: what is known of it, and those that are kept."""
 
     number: int  # 0 until it has one
-    bytes: int
+    size: int
     spans: int
     errors: int
     start_ns: int | None
     end_ns: int | None
     known_start_ns: int | None
-    shares: dict[int, bytes] = field(default_factory=dict)
+    shares: dict[int, Any] = field(default_factory=dict)
     kept: list[ArrivedSpan] = field(default_factory=list)
 
 
@@ -233,13 +231,11 @@ class SpanWriter:
         return positions
 
     def _http_statuses(self, positions: Positions) -> dict[int, int]:
-        known, statuses = self._attributes.known, dict[int, int]()
-        for token, held in positions.items():
-            attribute = known[token]
-            if attribute.key_token in _STATUS_KEYS and attribute.text and attribute.text.isdecimal():
-                status = int(attribute.text) if len(attribute.text) <= 3 else 0  # noqa: PLR2004 - digits
-                statuses |= dict.fromkeys(held, status)
-        return statuses
+        """HTTP statuses by the positions of the spans that have one."""
+        known, found = self._attributes.http_statuses, dict[int, int]()
+        for token in known.keys() & positions.keys():
+            found |= dict.fromkeys(positions[token], known[token])
+        return found
 
     def _index_again(self, connection: sqlite3.Connection, groups: Sequence[Group]) -> tuple[bytes, bytes, bytes]:
         self._attributes.forget()
@@ -249,32 +245,29 @@ class SpanWriter:
     def _index(
         self, connection: sqlite3.Connection, groups: Sequence[Group], spans: Sequence[WireSpan], positions: Positions
     ) -> tuple[bytes, bytes, bytes]:
-        fields: defaultdict[tuple[str, str, int, int], list[int]] = defaultdict(list)
         resources: list[tuple[range, Sequence[int]]] = []
-        position = 0
+        first = 0
+        fields: Positions = {}
         for group in groups:
             facts = self._attributes.resource(group.resource)
-            first = position
-            for _ in group.records:
+            records = range(first, first + len(group.records))
+            resources.append((records, facts.tokens))
+            by_operation: defaultdict[tuple[str, int, int], list[int]] = defaultdict(list)
+            for position in records:
                 span = spans[position]
-                fields[facts.service, span.name[:MAX_NAME], span.kind, span.status.code].append(position)
-                position += 1
-            resources.append((range(first, position), facts.tokens))
-        self._vocabulary.add(connection, positions, self._attributes.known)
+                by_operation[span.name, span.kind, span.status.code].append(position)
+            for (name, kind, status), held in by_operation.items():
+                for token in _field_tokens(facts.service, name[:MAX_NAME], kind, status):
+                    fields.setdefault(token, []).extend(held)
+            first = records.stop
+        self._vocabulary.add(connection, positions, self._attributes)
         self._vocabulary.add(
-            connection, {token: records for records, tokens in resources for token in tokens}, self._attributes.known
+            connection, {token: held for held, tokens in resources for token in tokens}, self._attributes
         )
-        with_keys(positions, self._attributes.known, resources)
-        for (service, name, kind, status), held in fields.items():
-            for one, text in (
-                ("service", service),
-                ("operation", name),
-                ("kind", KINDS.get(kind)),
-                ("status", STATUSES.get(status, STATUSES[0])),
-                ("error", "true" if status == ERROR else "false"),
-            ):
-                if text is not None:
-                    positions.setdefault(field_token(one, text), []).extend(held)
+        with_keys(positions, self._attributes.key_tokens, resources)
+        for token, held in fields.items():
+            held.sort()
+            positions[token] = positions.get(token, []) + held
         return build_index(len(spans), positions)
 
 
@@ -404,6 +397,15 @@ def write_operations(
     return numbers
 
 
+def _field_tokens(service: str, name: str, kind: int, status: int) -> Iterator[int]:
+    yield field_token("service", service)
+    yield field_token("operation", name)
+    if kind in KINDS:
+        yield field_token("kind", KINDS[kind])
+    yield field_token("status", STATUSES.get(status, STATUSES[0]))
+    yield field_token("error", "true" if status == ERROR else "false")
+
+
 def _pack(share: list[tuple[int, ArrivedSpan]], operations: dict[Operation, int], statuses: dict[int, int]) -> bytes:
     columns = [span.span_id for _, span in share]
     columns += [span.parent_id for _, span in share]
@@ -455,11 +457,11 @@ def _admit(arrived: ArrivedSpans, traces: dict[bytes, _Trace], max_trace_bytes: 
         if key in seen or (trace.shares and any(_find(share, span.span_id) >= 0 for share in trace.shares.values())):
             continue
         size = len(span.encoded) + ROW_BYTES
-        if trace.bytes + size > max_trace_bytes or trace.spans >= MAX_SPANS_PER_TRACE:
+        if trace.size + size > max_trace_bytes or trace.spans >= MAX_SPANS_PER_TRACE:
             arrived.refused[FULL] += 1
             continue
         seen.add(key)
-        trace.bytes += size
+        trace.size += size
         trace.spans += 1
         trace.errors += span.error
         if trace.start_ns is None or span.start_ns < trace.start_ns:
@@ -486,7 +488,7 @@ def _write_traces(connection: sqlite3.Connection, traces: Iterable[_Trace]) -> N
             (
                 trace.number,
                 trace.kept[0].trace_id,
-                trace.bytes,
+                trace.size,
                 trace.spans,
                 trace.errors,
                 trace.start_ns,
@@ -511,7 +513,9 @@ def _count(
     for trace in traces:
         here = {span.span_id: span.operation for span in trace.kept}
         for span in trace.kept:
-            tally.add(operations[span.operation], span.start_ns, span.end_ns, span.trace_id, error=span.error)
+            tally.add(
+                operations[span.operation], span.start_ns, span.end_ns - span.start_ns, span.trace_id, error=span.error
+            )
             if span.parent_id == _NO_SPAN:
                 continue
             caller = here.get(span.parent_id)

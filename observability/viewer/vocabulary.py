@@ -1,6 +1,6 @@
-"""The keys that attributes have had, and the values that came more than once: for completion, and for searches by more than
-one value.
+"""The keys that attributes have had, and values that came more than once.
 
+They are for completion, and for searches by more than one value.
 It is bounded, and begins anew when it is full.
 """
 
@@ -9,14 +9,15 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from observability.viewer.attributes import Attribute
-from observability.viewer.index import Positions
+from observability.viewer.attributes import Attributes, decode
+from observability.viewer.query import as_text
 
 MAX_KEYS = 2_000
 MAX_VALUES = 20_000
 MAX_VALUES_PER_KEY = 200
+MAX_TEXT = 128  # characters of a value
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS keys (token INTEGER PRIMARY KEY, key TEXT NOT NULL);
@@ -38,39 +39,48 @@ class Vocabulary:
         self._keys: set[int] = set()
         self._values: set[int] = set()
         self._values_of: Counter[int] = Counter()
+        self._full: set[int] = set()
 
-    def add(self, connection: sqlite3.Connection, positions: Positions, known: Mapping[int, Attribute]) -> None:
+    def add(
+        self, connection: sqlite3.Connection, positions: Mapping[int, Sequence[int]], attributes: Attributes
+    ) -> None:
         """Add the keys of a block's attributes, and the values that more than one of its records have."""
-        keys, values = [], []
+        keys, values = {}, {}
+        known_keys, known_values, full = self._keys, self._values, self._full
         for token, held in positions.items():
-            attribute = known[token]
-            if attribute.key is None:
+            key = attributes.key_tokens[token]
+            if key in known_keys and (len(held) == 1 or token in known_values or key in full):
                 continue
-            if attribute.key_token not in self._keys:
-                self._keys.add(attribute.key_token)
-                keys.append((attribute.key_token, attribute.key))
-            if (
-                len(held) > 1
-                and attribute.text is not None
-                and token not in self._values
-                and self._values_of[attribute.key_token] < MAX_VALUES_PER_KEY
-                and not _ODD_NUMBER.fullmatch(attribute.text)
-            ):
-                self._values.add(token)
-                self._values_of[attribute.key_token] += 1
-                values.append((token, attribute.key_token, attribute.text))
-        if len(self._keys) > MAX_KEYS or len(self._values) > MAX_VALUES:
+            encoded = attributes.encoded.get(token)
+            if encoded is None:
+                continue
+            if key not in known_keys:
+                known_keys.add(key)
+                keys[key] = decode(encoded)[0]
+            if len(held) > 1 and token not in known_values and key not in full:
+                text = as_text(decode(encoded)[1])
+                if len(text) <= MAX_TEXT and not _ODD_NUMBER.fullmatch(text):
+                    known_values.add(token)
+                    values[token] = (key, text)
+                    self._values_of[key] += 1
+                    if self._values_of[key] == MAX_VALUES_PER_KEY:
+                        full.add(key)
+        if len(known_keys) > MAX_KEYS or len(known_values) > MAX_VALUES:
             self.forget()
             connection.execute("DELETE FROM keys")
             connection.execute("DELETE FROM key_values")
-        connection.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?)", keys[:MAX_KEYS])
-        connection.executemany("INSERT OR IGNORE INTO key_values VALUES (?, ?, ?)", values[:MAX_VALUES])
+            return
+        connection.executemany("INSERT OR IGNORE INTO keys VALUES (?, ?)", keys.items())
+        connection.executemany(
+            "INSERT OR IGNORE INTO key_values VALUES (?, ?, ?)", [(token, *value) for token, value in values.items()]
+        )
 
     def forget(self) -> None:
         """Know nothing, so that all that comes is written: what was to be written may not have been."""
         self._keys.clear()
         self._values.clear()
         self._values_of.clear()
+        self._full.clear()
 
 
 def known_keys(connection: sqlite3.Connection, prefix: str, limit: int) -> list[str]:
