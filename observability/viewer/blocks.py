@@ -27,9 +27,9 @@ Build: TypeAlias = Callable[[Sequence[Group]], tuple[bytes, bytes, bytes]]
 MAX_PART_RECORDS, MAX_PART_BYTES = 4096, 1024 * 1024
 """Where a request is cut into parts; one of a single record may be larger."""
 
-_CLOSED_RECORDS, _CLOSED_BYTES = 256, 256 * 1024
+CLOSED_RECORDS, CLOSED_BYTES = 256, 256 * 1024
 # As many open blocks become one.
-_OPEN_RECORDS, _OPEN_BYTES, _OPEN_BLOCKS = 1024, 512 * 1024, 128
+OPEN_RECORDS, OPEN_BYTES, OPEN_BLOCKS = 1024, 512 * 1024, 128
 _LEVEL = 3
 
 
@@ -77,7 +77,7 @@ class Part:
 def write_part(connection: sqlite3.Connection, signal: Signal, part: Part, build: Build) -> int:
     """Write a part; its number, which stays when the block that it is in becomes another."""
     count, size = len(part.traces), part.size
-    closed = count >= _CLOSED_RECORDS or size >= _CLOSED_BYTES
+    closed = count >= CLOSED_RECORDS or size >= CLOSED_BYTES
     many, ones, postings = build(part.groups) if closed else (None, b"", b"")
     block = _write_block(
         connection,
@@ -109,7 +109,7 @@ def join_open(connection: sqlite3.Connection, signal: Signal, build: Build) -> N
     ((blocks, count, size),) = connection.execute(
         f"SELECT count(*), sum(count), sum(size) FROM {signal}_blocks WHERE many IS NULL"  # noqa: S608
     ).fetchall()
-    if blocks < _OPEN_BLOCKS and (count or 0) < _OPEN_RECORDS and (size or 0) < _OPEN_BYTES:
+    if blocks < OPEN_BLOCKS and (count or 0) < OPEN_RECORDS and (size or 0) < OPEN_BYTES:
         return
     rows = connection.execute(
         "SELECT number, count, size, last_trace, from_ns, to_ns, earliest_ns, longest_ns, durations, traces, body"  # noqa: S608

@@ -425,7 +425,7 @@ def _pack(share: list[tuple[int, ArrivedSpan]], operations: dict[Operation, int]
 
 def _traces_of(connection: sqlite3.Connection, spans: Iterable[ArrivedSpan]) -> dict[bytes, _Trace]:
     """What is known of the traces that spans have come for."""
-    ids = list({span.trace_id for span in spans})
+    ids = list(dict.fromkeys([span.trace_id for span in spans]))
     traces: dict[bytes, _Trace] = {}
     by_number: dict[int, _Trace] = {}
     for some in in_batches(ids):
