@@ -117,7 +117,7 @@ def _attributes(keys: tuple[str, ...], most: int) -> st.SearchStrategy[list[tupl
 
 SPANS = st.builds(
     ModelSpan,
-    trace=st.integers(1, 12),
+    trace=st.integers(1, 8),
     span=st.integers(1, 6),
     parent=st.integers(0, 6),
     service=st.just(""),
@@ -126,10 +126,10 @@ SPANS = st.builds(
     code=st.integers(0, 2),
     start=st.integers(0, 5) | st.integers(0, 3 * MINUTE_NS),
     duration=st.sampled_from([0, 1, 999, 1000, 5_000_000]),
-    attributes=_attributes(("a", "b", "r"), 3),
+    attributes=_attributes(("a", "b", "r"), 4),
 )
 REQUESTS = st.lists(
-    st.tuples(st.sampled_from(SERVICES), _attributes(("r", "a"), 2), st.lists(SPANS, max_size=6)),
+    st.tuples(st.sampled_from(SERVICES), _attributes(("r", "a"), 2), st.lists(SPANS, min_size=1, max_size=8)),
     min_size=1,
     max_size=3,
 )
@@ -157,7 +157,7 @@ CONDITIONS = st.tuples(
         st.builds("duration{}{}".format, st.sampled_from(["=", "!="]), st.sampled_from(["0", "999"])),
     ),
 ).map("".join)
-QUERIES = st.lists(CONDITIONS, max_size=3).map(" ".join)
+QUERIES = st.lists(CONDITIONS, max_size=2).map(" ".join)
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -211,15 +211,19 @@ class StoreMachine(RuleBasedStateMachine):
         gone = {int.from_bytes(one) for number, one in numbers.items() if number <= last}
         self.spans = {key: span for key, span in self.spans.items() if span.trace not in gone}
 
+    @precondition(lambda self: self.spans)
     @rule(
-        text=QUERIES,
-        limit=st.sampled_from([1, 2, 50]),
+        texts=st.lists(QUERIES, min_size=5, max_size=10),
+        limit=st.sampled_from([1, 2, 50, 50]),
         start=st.none() | st.integers(0, 4),
         end=st.none() | st.integers(2, 8),
     )
-    def find(self, text: str, limit: int, start: int | None, end: int | None) -> None:
+    def find(self, texts: list[str], limit: int, start: int | None, end: int | None) -> None:
         """A search finds what looking at everything finds, newest first."""
-        query = parse(text)
+        for text in texts:
+            self._find(parse(text), limit, start, end)
+
+    def _find(self, query: Query, limit: int, start: int | None, end: int | None) -> None:
         expected = sorted(
             (
                 (begin, trace)
@@ -258,7 +262,7 @@ class StoreMachine(RuleBasedStateMachine):
         """Each trace is there whole, as it was sent, and nothing else is."""
         traces = self._starts()
         assert self.store.counts() == (len(traces), len(self.spans))
-        for trace in range(1, 13):
+        for trace in range(1, 9):
             held = {one.span_id: Span.FromString(one.span) for one in self.store.trace(trace_id(trace))}
             assert held == {span_id(span.span): span.message() for span in self.spans.values() if span.trace == trace}
 
