@@ -1,10 +1,10 @@
 """`python -m benchmarks.viewer`: how fast the viewer stores spans, and how fast it finds them among a million.
 
-The viewer runs as its users start it, on one core; the sender, on another, sends one request after the other, each of one
-service, whose spans have 11 attributes and take 389 bytes. Told are, each beside its goal
+The viewer runs as its users start it, on one core; the sender, on another, sends one request after the other, each of
+one service, whose spans have 11 attributes and take about 400 bytes. Told are, each beside its goal
 
-- spans stored a second, through HTTP, in requests of 512 and of 20; the viewer's time of a processor for each; its memory
-  at most; spans that were accepted and are not there; bytes of disk a span;
+- spans stored a second, through HTTP, in requests of 512 and of 20; the viewer's time of a processor for each; its
+  memory at most; spans that were accepted and are not there; bytes of disk a span;
 - the times of a reader of the filled file: a trace, searches of several kinds, what the page of services needs;
 - the time until the viewer listens, with the filled file.
 """
@@ -47,8 +47,8 @@ REPEATS = 40
 
 _cores = sorted(os.sched_getaffinity(0))
 _TRACES, _SPANS_OF_A_TRACE = 1024, 8
-# A round of requests is encoded once; for each time that it is sent, these bytes in it become others of their length, so
-# that ids, times and one attribute differ: a sender that encoded as it goes would be the slower of the two.
+# A round of requests is encoded once; for each time that it is sent, these bytes in it become others of their length,
+# so that ids, times and one attribute differ: a sender that encoded as it goes would be the slower of the two.
 _ID_MARK, _TEXT_MARK = b"\xa5MRK", b"0marker0"
 _TIME_MARK = 0x2A4D524B
 _ROUND_TICKS = 7  # the times of a round are so many times 2 ** 32 ns after those of the one before: about 30 s
@@ -140,23 +140,25 @@ class Sender:
         span("shipping", "process order.placed", Span.SPAN_KIND_CONSUMER, sent, 2)
 
     def _attributes(self, service: str, route: str, status: int) -> list[KeyValue]:
+        attributes: dict[str, str | int] = {
+            "http.request.method": "POST",
+            "url.scheme": "http",
+            "server.address": f"{service}.internal",
+            "server.port": 8000,
+            "http.route": route,
+            "url.path": f"{route[:7]}/{_TEXT_MARK.decode()}-{self._chance.randrange(16**4):04x}",
+            "network.protocol.version": "1.1",
+            "client.address": f"10.0.{self._chance.randrange(4)}.{self._chance.randrange(64)}",
+            "client.port": self._chance.randrange(32768, 61000),
+            "user_agent.original": "python-httpx",
+            "http.response.status_code": status,
+        }
         return [
             KeyValue(
-                key=key, value=AnyValue(int_value=value) if isinstance(value, int) else AnyValue(string_value=value)
+                key=key,
+                value=AnyValue(int_value=value) if isinstance(value, int) else AnyValue(string_value=value),
             )
-            for key, value in {
-                "http.request.method": "POST",
-                "url.scheme": "http",
-                "server.address": f"{service}.internal",
-                "server.port": 8000,
-                "http.route": route,
-                "url.path": f"{route[:7]}/{_TEXT_MARK.decode()}-{self._chance.randrange(16**4):04x}",
-                "network.protocol.version": "1.1",
-                "client.address": f"10.0.{self._chance.randrange(4)}.{self._chance.randrange(64)}",
-                "client.port": self._chance.randrange(32768, 61000),
-                "user_agent.original": "python-httpx",
-                "http.response.status_code": status,
-            }.items()
+            for key, value in attributes.items()
         ]
 
     def _request(self, service: str, spans: list[Span]) -> bytes:

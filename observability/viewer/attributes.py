@@ -1,7 +1,7 @@
 """Encoded attributes, and the tokens by which records are searched for them.
 
-A token is a hash of a key and a value as text. Two that differ have the same one once in four billion, so what is found by
-a token is looked at again.
+A token is a hash of a key and a value as text. Two that differ have the same one once in four billion, so what is
+found by a token is looked at again.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class ResourceFacts:
 class Attributes:
     """The tokens of attributes, remembered by their encoded bytes, since the same ones come again and again.
 
-    What would cost too much by a call each is read where it is needed: `tokens` by the bytes of an attribute; by its token
-    the token of its key, the HTTP status that it is, and its bytes, if they are few.
+    What would cost too much by a call each is read where it is needed: `tokens` by the bytes of an attribute; by its
+    token the token of its key, the HTTP status that it is, and its bytes, if they are few.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,8 @@
 """Blocks: many records in one compressed row, with an index of their tokens.
 
-What one request brings is a *part*, or several of a large one. A large part becomes a block at once. A small one becomes an
-*open* block, which has no index; when there are enough of these, they become one block that has. A block does not change
-otherwise, and goes when the newest trace of it goes, since then all have.
+What one request brings is a *part*, or several of a large one. A large part becomes a block at once. A small one
+becomes an *open* block, which has no index; when there are enough of these, they become one block that has. A block
+does not change otherwise, and goes when the newest trace of it goes, since then all have.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _LEVEL = 3
 def schema(signal: Signal) -> str:
     """The tables of one signal's blocks.
 
-    `earliest_ns` is the earliest start of all traces that have a record in it; `many` is NULL in an open block. `traces`
-    are the numbers of the records' traces, 64 bits each, and `durations` 32-bit floats of seconds. What a search reads
-    first stands first.
+    `earliest_ns` is the earliest start of all traces that have a record in it; `many` is NULL in an open block.
+    `traces` are the numbers of the records' traces, 64 bits each, and `durations` 32-bit floats of seconds. What a
+    search reads first stands first.
     """
     return f"""
 CREATE TABLE IF NOT EXISTS {signal}_blocks (
@@ -98,7 +98,7 @@ def write_part(connection: sqlite3.Connection, signal: Signal, part: Part, build
         ),
         zstd.compress(join(part.groups), _LEVEL),
     )
-    number = connection.execute(f"INSERT INTO {signal}_parts (block, start) VALUES (?, 0)", (block,)).lastrowid  # noqa: S608 - of constants
+    number = connection.execute(f"INSERT INTO {signal}_parts (block, start) VALUES (?, 0)", (block,)).lastrowid
     if not number:
         raise sqlite3.InternalError("a row has no number")
     return number
@@ -107,12 +107,12 @@ def write_part(connection: sqlite3.Connection, signal: Signal, part: Part, build
 def join_open(connection: sqlite3.Connection, signal: Signal, build: Build) -> None:
     """Make one block of the open ones, if there are enough of them."""
     ((blocks, count, size),) = connection.execute(
-        f"SELECT count(*), sum(count), sum(size) FROM {signal}_blocks WHERE many IS NULL"  # noqa: S608
+        f"SELECT count(*), sum(count), sum(size) FROM {signal}_blocks WHERE many IS NULL"
     ).fetchall()
     if blocks < OPEN_BLOCKS and (count or 0) < OPEN_RECORDS and (size or 0) < OPEN_BYTES:
         return
     rows = connection.execute(
-        "SELECT number, count, size, last_trace, from_ns, to_ns, earliest_ns, longest_ns, durations, traces, body"  # noqa: S608
+        "SELECT number, count, size, last_trace, from_ns, to_ns, earliest_ns, longest_ns, durations, traces, body"
         f" FROM {signal}_blocks JOIN {signal}_bodies ON block = number WHERE many IS NULL ORDER BY number"
     ).fetchall()
     groups = [group for row in rows for group in split(inflate(row[10], row[2]))]
@@ -144,13 +144,13 @@ def join_open(connection: sqlite3.Connection, signal: Signal, build: Build) -> N
         )
         start += count
     for table, key in (("blocks", "number"), ("bodies", "block")):
-        connection.executemany(f"DELETE FROM {signal}_{table} WHERE {key} = ?", [(row[0],) for row in rows])  # noqa: S608
+        connection.executemany(f"DELETE FROM {signal}_{table} WHERE {key} = ?", [(row[0],) for row in rows])
 
 
 def begins_earlier(connection: sqlite3.Connection, signal: Signal, starts: Iterable[tuple[int, int]]) -> None:
     """Traces begin earlier than was known: their new starts, each with a part that has records of it."""
     connection.executemany(
-        f"UPDATE {signal}_blocks SET earliest_ns = min(earliest_ns, ?)"  # noqa: S608
+        f"UPDATE {signal}_blocks SET earliest_ns = min(earliest_ns, ?)"
         f" WHERE number = (SELECT block FROM {signal}_parts WHERE number = ?)",
         starts,
     )
@@ -158,16 +158,16 @@ def begins_earlier(connection: sqlite3.Connection, signal: Signal, starts: Itera
 
 def drop_blocks(connection: sqlite3.Connection, signal: Signal, last_trace: int) -> None:
     """Let the blocks go that have no newer trace."""
-    dropped = connection.execute(f"SELECT number FROM {signal}_blocks WHERE last_trace <= ?", (last_trace,)).fetchall()  # noqa: S608
+    dropped = connection.execute(f"SELECT number FROM {signal}_blocks WHERE last_trace <= ?", (last_trace,)).fetchall()
     for table, key in (("blocks", "number"), ("bodies", "block"), ("parts", "block")):
-        connection.executemany(f"DELETE FROM {signal}_{table} WHERE {key} = ?", dropped)  # noqa: S608
+        connection.executemany(f"DELETE FROM {signal}_{table} WHERE {key} = ?", dropped)
 
 
 def places(connection: sqlite3.Connection, signal: Signal, parts: Iterable[int]) -> dict[int, tuple[int, int]]:
     """Of each part its block, and the position of its first record there."""
     found = {}
     for part in parts:
-        for block, start in connection.execute(f"SELECT block, start FROM {signal}_parts WHERE number = ?", (part,)):  # noqa: S608
+        for block, start in connection.execute(f"SELECT block, start FROM {signal}_parts WHERE number = ?", (part,)):
             found[part] = (block, start)
     return found
 
@@ -188,7 +188,7 @@ def read_block(connection: sqlite3.Connection, signal: Signal, block: int) -> li
 def read_open(connection: sqlite3.Connection, signal: Signal) -> Iterator[bytes]:
     """The records of blocks that have no index."""
     for body, size in connection.execute(
-        f"SELECT body, size FROM {signal}_blocks JOIN {signal}_bodies ON block = number WHERE many IS NULL"  # noqa: S608
+        f"SELECT body, size FROM {signal}_blocks JOIN {signal}_bodies ON block = number WHERE many IS NULL"
     ):
         for group in split(inflate(body, size)):
             yield from group.records
@@ -206,5 +206,5 @@ def _write_block(connection: sqlite3.Connection, signal: Signal, row: tuple[obje
     ).lastrowid
     if not number:
         raise sqlite3.InternalError("a row has no number")
-    connection.execute(f"INSERT INTO {signal}_bodies VALUES (?, ?)", (number, body))  # noqa: S608
+    connection.execute(f"INSERT INTO {signal}_bodies VALUES (?, ?)", (number, body))
     return number

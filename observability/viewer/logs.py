@@ -208,7 +208,7 @@ def _admit(
     for some in in_batches(list({log.trace_id for log in arrived.logs if log.trace_id})):
         marks = ", ".join("?" * len(some))
         for trace_id, number, size in connection.execute(
-            f"SELECT trace_id, number, bytes FROM traces WHERE trace_id IN ({marks})",  # noqa: S608 - of marks
+            f"SELECT trace_id, number, bytes FROM traces WHERE trace_id IN ({marks})",
             some,
         ):
             held[trace_id] = [number, size]

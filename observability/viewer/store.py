@@ -49,10 +49,10 @@ class Store:
     """Where the viewer keeps what it received.
 
     A write survives the end of the process when the call returns. A span that comes twice is kept once, as it came
-    first. When the file would hold more than `max_bytes`, or something came more than `max_age_s` ago, the traces that
-    arrived first go, whole, with their logs and with the operations and statistics that no other trace has had since. The
-    file itself grows to that size and one write more. One trace may have `traces.MAX_SPANS_PER_TRACE` spans and, with its
-    logs, an eighth of the bytes as they were sent.
+    first. When the file would hold more than `max_bytes`, or something came more than `max_age_s` ago, the traces
+    that arrived first go, whole, with their logs and with the operations and statistics that no other trace has had
+    since. The file itself grows to that size and one write more. One trace may have `traces.MAX_SPANS_PER_TRACE`
+    spans and, with its logs, an eighth of the bytes as they were sent.
 
     Reads return copies, never wait for a write, see each write whole or not at all, and find nothing of a trace that is
     not known. Methods block, and may be called from any thread; several processes may share a folder. All raise

@@ -1,8 +1,8 @@
 """Spans on their way into the file, and a trace on its way out.
 
-A trace has a number, by which its age is told, and in each part that has spans of it a *share*: their ids, and what lists
-and statistics need of them, in columns, so that a share costs no more than one row and an id in it is found by a search for
-bytes.
+A trace has a number, by which its age is told, and in each part that has spans of it a *share*: their ids, and what
+lists and statistics need of them, in columns, so that a share costs no more than one row and an id in it is found by
+a search for bytes.
 """
 
 from __future__ import annotations
@@ -328,7 +328,7 @@ def read_summaries(connection: sqlite3.Connection, numbers: Iterable[int]) -> li
                         root.end_ns,
                         root.http_status or None,
                     ),
-                    [(service, *counts) for service, counts in services.items()],
+                    [(service, count, errors) for service, (count, errors) in services.items()],
                 )
             )
     return found
@@ -430,15 +430,15 @@ def _traces_of(connection: sqlite3.Connection, spans: Iterable[ArrivedSpan]) -> 
     by_number: dict[int, _Trace] = {}
     for some in in_batches(ids):
         marks = ", ".join("?" * len(some))
-        for number, trace_id, *known in connection.execute(
-            f"SELECT number, trace_id, bytes, spans, errors, start_ns, end_ns FROM traces WHERE trace_id IN ({marks})",  # noqa: S608 - of marks
+        for number, trace_id, size, spans_held, errors, start_ns, end_ns in connection.execute(
+            f"SELECT number, trace_id, bytes, spans, errors, start_ns, end_ns FROM traces WHERE trace_id IN ({marks})",
             some,
         ):
-            traces[trace_id] = by_number[number] = _Trace(number, *known, known[3])
+            traces[trace_id] = by_number[number] = _Trace(number, size, spans_held, errors, start_ns, end_ns, start_ns)
     for numbers in in_batches(list(by_number)):
         marks = ", ".join("?" * len(numbers))
         for number, part, share in connection.execute(
-            f"SELECT trace, part, spans FROM shares WHERE trace IN ({marks})",  # noqa: S608
+            f"SELECT trace, part, spans FROM shares WHERE trace IN ({marks})",
             numbers,
         ):
             by_number[number].shares[part] = share
@@ -549,7 +549,7 @@ def _write_links(
     for some in in_batches(ids):
         marks = ", ".join("?" * len(some))
         waiting += connection.execute(
-            f"SELECT linked, linked_span, trace, span FROM links WHERE waits AND linked IN ({marks})",  # noqa: S608
+            f"SELECT linked, linked_span, trace, span FROM links WHERE waits AND linked IN ({marks})",
             some,
         )
     if not waiting:
@@ -574,7 +574,7 @@ def _write_links(
 
 
 def _row(connection: sqlite3.Connection, number: str, trace: int | bytes, span_id: bytes) -> Row | None:
-    shares = connection.execute(f"SELECT spans FROM shares WHERE trace = {number}", (trace,))  # noqa: S608 - of constants
+    shares = connection.execute(f"SELECT spans FROM shares WHERE trace = {number}", (trace,))
     return next(_with_id((share for (share,) in shares), span_id), None)
 
 

@@ -220,8 +220,8 @@ class StoreMachine(RuleBasedStateMachine):
     )
     def find(self, texts: list[str], limit: int, start: int | None, end: int | None) -> None:
         """A search finds what looking at everything finds, newest first."""
-        for text in texts:
-            self._find(parse(text), limit, start, end)
+        for one in texts:
+            self._find(parse(one), limit, start, end)
 
     def _find(self, query: Query, limit: int, start: int | None, end: int | None) -> None:
         expected = sorted(
