@@ -95,14 +95,15 @@ class Tally:
         self._examples: dict[tuple[int, int, int], bytes] = {}
         self._errors: Counter[tuple[int, int]] = Counter()
 
-    def add(self, operation: int, start_ns: int, duration_ns: int, trace_id: bytes, *, error: bool) -> None:
+    def add(self, operation: int, start_ns: int, duration_ns: int, trace_id: bytes) -> None:
         """Count one span."""
-        minute = start_ns // MINUTE_NS
-        key = minute, operation, bucket_of(duration_ns)
+        key = start_ns // MINUTE_NS, operation, bucket_of(duration_ns)
         self._calls[key] += 1
         self._examples[key] = trace_id
-        if error:
-            self._errors[minute, operation] += 1
+
+    def add_error(self, operation: int, start_ns: int) -> None:
+        """Count a span, which is counted as such too, as failed."""
+        self._errors[start_ns // MINUTE_NS, operation] += 1
 
     def write(self, connection: sqlite3.Connection, last_trace: int) -> None:
         """Add what was counted, in the caller's transaction."""

@@ -103,6 +103,7 @@ class ArrivedSpans:
 class _Trace:
     """A trace that spans have come for: what is known of it, and those that are kept."""
 
+    trace_id: bytes
     number: int  # 0 until it has one
     size: int
     spans: int
@@ -111,7 +112,7 @@ class _Trace:
     end_ns: int | None
     known_start_ns: int | None
     shares: dict[int, Any] = field(default_factory=dict)
-    kept: list[ArrivedSpan] = field(default_factory=list)
+    kept: dict[bytes, ArrivedSpan] = field(default_factory=dict)  # by their ids
 
 
 class SpanWriter:
@@ -434,7 +435,9 @@ def _traces_of(connection: sqlite3.Connection, spans: Iterable[ArrivedSpan]) -> 
             f"SELECT number, trace_id, bytes, spans, errors, start_ns, end_ns FROM traces WHERE trace_id IN ({marks})",
             some,
         ):
-            traces[trace_id] = by_number[number] = _Trace(number, size, spans_held, errors, start_ns, end_ns, start_ns)
+            traces[trace_id] = by_number[number] = _Trace(
+                trace_id, number, size, spans_held, errors, start_ns, end_ns, start_ns
+            )
     for numbers in in_batches(list(by_number)):
         marks = ", ".join("?" * len(numbers))
         for number, part, share in connection.execute(
@@ -444,23 +447,24 @@ def _traces_of(connection: sqlite3.Connection, spans: Iterable[ArrivedSpan]) -> 
             by_number[number].shares[part] = share
     for trace_id in ids:
         if trace_id not in traces:
-            traces[trace_id] = _Trace(0, 0, 0, 0, None, 0, None)
+            traces[trace_id] = _Trace(trace_id, 0, 0, 0, 0, None, None, None)
     return traces
 
 
 def _admit(arrived: ArrivedSpans, traces: dict[bytes, _Trace], max_trace_bytes: int) -> list[ArrivedSpan]:
     """The spans that are new and whose trace has room, which are added to it."""
     kept = []
-    seen: set[tuple[bytes, bytes]] = set()
     for span in arrived.spans:
-        trace, key = traces[span.trace_id], (span.trace_id, span.span_id)
-        if key in seen or (trace.shares and any(_find(share, span.span_id) >= 0 for share in trace.shares.values())):
+        trace, span_id = traces[span.trace_id], span.span_id
+        if span_id in trace.kept or (
+            trace.shares and any(_find(share, span_id) >= 0 for share in trace.shares.values())
+        ):
             continue
         size = len(span.encoded) + ROW_BYTES
         if trace.size + size > max_trace_bytes or trace.spans >= MAX_SPANS_PER_TRACE:
             arrived.refused[FULL] += 1
             continue
-        seen.add(key)
+        trace.kept[span_id] = span
         trace.size += size
         trace.spans += 1
         trace.errors += span.error
@@ -468,7 +472,6 @@ def _admit(arrived: ArrivedSpans, traces: dict[bytes, _Trace], max_trace_bytes: 
             trace.start_ns = span.start_ns
         if trace.end_ns is None or span.end_ns > trace.end_ns:
             trace.end_ns = span.end_ns
-        trace.kept.append(span)
         kept.append(span)
     return kept
 
@@ -487,7 +490,7 @@ def _write_traces(connection: sqlite3.Connection, traces: Iterable[_Trace]) -> N
         rows.append(
             (
                 trace.number,
-                trace.kept[0].trace_id,
+                trace.trace_id,
                 trace.size,
                 trace.spans,
                 trace.errors,
@@ -511,21 +514,27 @@ def _count(
     """Count spans by operation, and calls between services where caller and callee are there now."""
     tally, edges, known = Tally(), Edges(), Operations(connection)
     for trace in traces:
-        here = {span.span_id: span.operation for span in trace.kept}
-        for span in trace.kept:
-            tally.add(
-                operations[span.operation], span.start_ns, span.end_ns - span.start_ns, span.trace_id, error=span.error
-            )
+        here = trace.kept
+        for span in here.values():
+            tally.add(operations[span.operation], span.start_ns, span.end_ns - span.start_ns, trace.trace_id)
+            if span.error:
+                tally.add_error(operations[span.operation], span.start_ns)
             if span.parent_id == _NO_SPAN:
                 continue
-            caller = here.get(span.parent_id)
-            if caller is None:
-                caller = next((known[row.operation] for row in _with_id(trace.shares.values(), span.parent_id)), None)
-            if caller is not None:
+            parent = here.get(span.parent_id)
+            if parent is not None:
+                caller = parent.operation
+            elif not trace.shares or (row := next(_with_id(trace.shares.values(), span.parent_id), None)) is None:
+                continue
+            else:
+                caller = known[row.operation]
+            if caller.service != span.operation.service:
                 edges.add(caller, span.operation, span.start_ns, error=span.error)
-        for span in trace.kept if trace.shares else ():
-            for row in _children(trace.shares.values(), span.span_id):
-                edges.add(span.operation, known[row.operation], row.start_ns, error=row.error)
+        for share in trace.shares.values():
+            for span in here.values():
+                if span.span_id in share:  # rarely: so no more is looked at for each
+                    for row in _children(share, span.span_id):
+                        edges.add(span.operation, known[row.operation], row.start_ns, error=row.error)
     tally.write(connection, last_trace)
     edges.write(connection, last_trace)
 
@@ -616,13 +625,12 @@ def _with_id(shares: Iterable[bytes], span_id: bytes) -> Iterator[Row]:
             yield unpack(share)[at // 8]
 
 
-def _children(shares: Iterable[bytes], span_id: bytes) -> Iterator[Row]:
-    for share in shares:
-        count = len(share) // _BYTES_PER_SPAN
-        at = _aligned(share, span_id, 8 * count, 16 * count)
-        while at >= 0:
-            yield unpack(share)[at // 8 - count]
-            at = _aligned(share, span_id, at + 8, 16 * count)
+def _children(share: bytes, span_id: bytes) -> Iterator[Row]:
+    count = len(share) // _BYTES_PER_SPAN
+    at = _aligned(share, span_id, 8 * count, 16 * count)
+    while at >= 0:
+        yield unpack(share)[at // 8 - count]
+        at = _aligned(share, span_id, at + 8, 16 * count)
 
 
 def _aligned(column: bytes, item: bytes, start: int, end: int) -> int:
