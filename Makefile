@@ -22,6 +22,7 @@ drill: .venv/.synced ## break one thing after the other under load, then kill at
 bench: .venv/.synced ## what things cost, side by side
 	@.venv/bin/python -m benchmarks.chain
 	@.venv/bin/python -m benchmarks.events
+	@.venv/bin/python -m benchmarks.viewer
 
 secrets: ## the passwords of compose.yaml, where they are not there yet
 	@python3 deploy/passwords.py
