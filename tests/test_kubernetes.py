@@ -35,7 +35,7 @@ def manifests(overlay: str) -> list[Manifest]:
     """The objects of an overlay."""
     command = renderer()
     if command is None:
-        pytest.skip("neither kustomize nor kubectl is installed: python -m tests.stack.programs kustomize builds one")
+        pytest.skip("neither kustomize nor kubectl is installed: make programs builds one")
     if overlay not in _rendered:
         _rendered[overlay] = render(command, overlay)
     return _rendered[overlay]

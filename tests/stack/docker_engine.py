@@ -28,7 +28,6 @@ _START_TIMEOUT_S = 60.0
 _SUITE = "forky"
 """The Debian with the Dockerfile's Python; an older debootstrap makes it as it makes all newer ones."""
 _SCRIPT = "/usr/share/debootstrap/scripts/sid"
-_MIRROR = "http://deb.debian.org/debian"
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 
@@ -138,7 +137,7 @@ def _build_base(docker: Docker) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     try:
         done = subprocess.run(
-            ["debootstrap", "--variant=minbase", "--include=python3,python3-pip", _SUITE, folder, _MIRROR, _SCRIPT],
+            ["debootstrap", "--variant=minbase", "--include=python3,python3-pip", _SUITE, folder, _mirror(), _SCRIPT],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -158,3 +157,9 @@ def _build_base(docker: Docker) -> None:
         archive.unlink()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _mirror() -> str:
+    """Where this machine's own packages come from."""
+    command = ["apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages"]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()[0]
