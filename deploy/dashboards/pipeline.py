@@ -7,12 +7,10 @@ from grafana_foundation_sdk.builders.dashboard import Dashboard
 from deploy.dashboards.panels import SERVICE, Query, lines, log_lines, number, page, quantile, rate
 
 _DECIDED = "otelcol_processor_tail_sampling_global_count_traces_sampled"
-
 _QUEUE = "otelcol_exporter_queue_size / otelcol_exporter_queue_capacity"
-
-
-def _lost(where: str) -> str:
-    return f'telemetry:lost:increase5m{{where="{where}"}}'
+_LOST_IN_SERVICES = 'telemetry:lost:increase5m{where="sdk"}'
+_LOST_IN_SAMPLING = 'telemetry:lost:increase5m{where="sampling"}'
+_LOST_IN_COLLECTOR = 'telemetry:lost:increase5m{where=~"collector|sampling"}'
 
 
 def dashboard() -> Dashboard:
@@ -29,7 +27,7 @@ def dashboard() -> Dashboard:
                     "Spans, log records and data points of the last five minutes that SDKs dropped or failed to send. "
                     "Anything but zero is a gap in what you see: the collector is away, or a queue is too small.",
                     "short",
-                    f"sum({_lost('sdk')}) or vector(0)",
+                    f"sum({_LOST_IN_SERVICES}) or vector(0)",
                     bad=1,
                 ),
                 number(
@@ -45,7 +43,7 @@ def dashboard() -> Dashboard:
                     "What it could neither queue nor deliver in the last five minutes, and traces that it gave up "
                     "before it had decided on them. It is gone.",
                     "short",
-                    f"sum({_lost('collector')}) or vector(0)",
+                    f"sum({_LOST_IN_COLLECTOR}) or vector(0)",
                     bad=1,
                 ),
                 number(
@@ -208,7 +206,7 @@ def dashboard() -> Dashboard:
                     "short",
                     Query("sum(otelcol_processor_tail_sampling_sampling_traces_on_memory)", "wait"),
                     Query(
-                        f"sum({_lost('sampling')})",
+                        f"sum({_LOST_IN_SAMPLING})",
                         "pushed out or too large in five minutes",
                         colour="red",
                     ),
@@ -232,7 +230,7 @@ def dashboard() -> Dashboard:
                     "What was neither queued nor delivered in five minutes. It is gone. Without an exporter: traces "
                     "that the sampling gave up.",
                     "short",
-                    Query(f"sum by (exporter, signal) ({_lost('collector')})", "{{signal}} {{exporter}}", colour="red"),
+                    Query(f"sum by (exporter, signal) ({_LOST_IN_COLLECTOR})", "{{signal}} {{exporter}}", colour="red"),
                 ),
                 lines(
                     "Queues, by exporter",
@@ -274,7 +272,7 @@ def dashboard() -> Dashboard:
                 ),
                 lines(
                     "Rules that failed",
-                    "An alert whose rule fails does not fire. The reason stands in Prometheus, Status, Rules.",
+                    "An alert whose rule fails does not fire. The reason stands in Grafana, Alerting, Alert rules.",
                     "ops",
                     Query(
                         rate("prometheus_rule_evaluation_failures_total", "rule_group"), "{{rule_group}}", colour="red"
