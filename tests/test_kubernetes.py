@@ -201,6 +201,21 @@ def test_references(manifests: list[Manifest]) -> None:
         assert maps <= _of(manifests, "ConfigMap").keys()
 
 
+def test_config_files(manifests: list[Manifest]) -> None:
+    """Each --config is a file of a ConfigMap that is mounted there."""
+    maps = {name: one["data"] for name, one in _of(manifests, "ConfigMap").items()}
+    for name, pod in _pods(manifests).items():
+        mounted = {one["name"]: one["configMap"]["name"] for one in pod.get("volumes", ()) if "configMap" in one}
+        for container in pod["containers"]:
+            files = {
+                f"{mount['mountPath']}/{file}"
+                for mount in container.get("volumeMounts", ())
+                for file in maps.get(mounted.get(mount["name"], ""), ())
+            }
+            named = re.findall(r"--config=(\S+)", " ".join(container.get("args", ())))
+            assert set(named) <= files, name
+
+
 def test_no_secrets(manifests: list[Manifest]) -> None:
     """No secret's value stands in a manifest: each comes from a Secret of the cluster, to a service as files."""
     assert not _of(manifests, "Secret")

@@ -156,7 +156,13 @@ def test_agent_is_stopped(agent: Agent) -> None:
                 "deploy/kubernetes/overlays/dev/without-backends.yaml",
             ],
         ),
-        ("jaeger", ["deploy/kubernetes/overlays/production/jaeger-config.yaml"]),
+        (
+            "jaeger",
+            [
+                "observability/stack/jaeger/config.yaml",
+                "deploy/kubernetes/overlays/production/jaeger-elasticsearch.yaml",
+            ],
+        ),
     ],
 )
 def test_configs(name: str, configs: list[str]) -> None:
