@@ -59,11 +59,21 @@ def test_pinned(name: str) -> None:
     assert re.fullmatch(r"[\w./-]+:v?\d+(\.\d+)+(-[\w.]+)?", SERVICES[name]["image"])
 
 
-def test_own_version() -> None:
-    """The shop's image has the version of the project."""
+def test_own_image() -> None:
+    """The shop's image has the version of the project, and is built once, by what all others of it come after."""
     version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert version is not None
-    assert {service["image"] for service in SERVICES.values() if "build" in service} == {f"clearspan:{version[1]}"}
+    (builder,) = (name for name, service in SERVICES.items() if "build" in service)
+    own = {name for name, service in SERVICES.items() if service["image"] == f"clearspan:{version[1]}"}
+    assert own > {*SHOP, builder}
+    assert all(SERVICES[name]["pull_policy"] == "never" for name in own)
+    assert all(builder in _before(name) for name in own - {builder, "nats-volume"})
+
+
+def _before(name: str) -> set[str]:
+    """What has to be there before a service, however far."""
+    needed = set(SERVICES[name].get("depends_on", {}))
+    return needed.union(*(_before(one) for one in needed))
 
 
 def test_elastic_versions() -> None:
