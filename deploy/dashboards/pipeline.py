@@ -8,6 +8,7 @@ from deploy.dashboards.panels import SERVICE, Query, lines, log_lines, number, p
 
 _DECIDED = "otelcol_processor_tail_sampling_global_count_traces_sampled"
 _QUEUE = "otelcol_exporter_queue_size / otelcol_exporter_queue_capacity"
+_UP = 'up{job=~"collector.*|jaeger|prometheus"}'
 _LOST_IN_SERVICES = 'telemetry:lost:increase5m{where="sdk"}'
 _LOST_IN_SAMPLING = 'telemetry:lost:increase5m{where="sampling"}'
 _LOST_IN_COLLECTOR = 'telemetry:lost:increase5m{where=~"collector|sampling"}'
@@ -59,7 +60,7 @@ def dashboard() -> Dashboard:
                     "Programs that are down",
                     "Of the collector, Jaeger and Prometheus, by Prometheus' own look at them.",
                     "short",
-                    "count(up == 0) or vector(0)",
+                    f"count({_UP} == 0) or vector(0)",
                     bad=1,
                 ),
                 number(
@@ -245,7 +246,7 @@ def dashboard() -> Dashboard:
                     "Up",
                     "1 while Prometheus reaches the program. TargetDown pages.",
                     "short",
-                    Query("up", "{{job}}"),
+                    Query(_UP, "{{job}}"),
                     most=1,
                 ),
                 lines(
