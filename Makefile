@@ -35,6 +35,7 @@ check: .venv/.synced ## lint, format, types, manifests, lock file
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/python deploy/compose/check.py
 	.venv/bin/python deploy/kubernetes/check.py
 	$(UV) lock --check
 
