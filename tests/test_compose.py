@@ -199,10 +199,11 @@ def test_no_passwords(name: str) -> None:
 
 
 def test_anonymous() -> None:
-    """Who has not logged in to Grafana may look, and nobody can make himself a user."""
+    """Who has not logged in to Grafana may look, if he is no web page of elsewhere; nobody can make himself a user."""
     environment = SERVICES["grafana"]["environment"]
     assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
     assert environment["GF_USERS_ALLOW_SIGN_UP"] == "false"
+    assert environment["GF_SERVER_ENFORCE_DOMAIN"] == "true"
 
 
 def _bytes(text: str) -> int:
