@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 CACHE = Path(__file__).parents[2] / ".stack"
@@ -22,7 +23,7 @@ COLLECTOR_VERSION = "0.159.0"
 _UNLISTED = "github.com/open-telemetry/opentelemetry-collector-contrib/connector/servicegraphconnector"
 """A module that the public checksum database may have no entry for."""
 
-_HERE = Path(__file__).parent
+_COLLECTOR = Path(__file__).with_name("otelcol.yaml")
 _SMALL = "--ldflags=-s -w"
 
 
@@ -37,17 +38,20 @@ class Program:
     name: str
     version: str
     build: Callable[[Path, Path], None]
+    manifest: Path | None = None
+    """What says what it is made of, beside its version."""
 
     @property
     def path(self) -> Path:
-        """Where it is, or will be."""
-        return CACHE / "bin" / f"{self.name}-{self.version}"
+        """Where it is, or will be: a file for each version and manifest."""
+        made_of = "" if self.manifest is None else f"-{sha256(self.manifest.read_bytes()).hexdigest()[:8]}"
+        return CACHE / "bin" / f"{self.name}-{self.version}{made_of}"
 
 
 def _collector(folder: Path, target: Path) -> None:
     """The components that the committed configs name, put together by the collector's own builder."""
     _go(folder, "install", f"go.opentelemetry.io/collector/cmd/builder@v{COLLECTOR_VERSION}")
-    _run(folder, str(folder / "builder"), "--config", str(_HERE / "otelcol.yaml"), _SMALL)
+    _run(folder, str(folder / "builder"), "--config", str(_COLLECTOR), _SMALL)
     (folder / "otelcol" / "otelcol").rename(target)
 
 
@@ -77,7 +81,7 @@ _PROMETHEUS = ("v0.316.0", "-tags=remove_all_sd")
 PROGRAMS = {
     program.name: program
     for program in (
-        Program("otelcol", COLLECTOR_VERSION, _collector),
+        Program("otelcol", COLLECTOR_VERSION, _collector, _COLLECTOR),
         Program("prometheus", "3.16.0", _module("github.com/prometheus/prometheus/cmd/prometheus", *_PROMETHEUS)),
         Program("promtool", "3.16.0", _module("github.com/prometheus/prometheus/cmd/promtool", *_PROMETHEUS)),
         # Version 2 is tagged as a version 1 too, which alone can be named as a Go module.
