@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from deploy.dashboards.panels import SERVICE, Query, lines, log_lines, number, page, quantile, rate
+from deploy.dashboards.panels import SERVICE, Query, lines, number, page, quantile, rate
 
 _DECIDED = "otelcol_processor_tail_sampling_global_count_traces_sampled"
 _QUEUE = "otelcol_exporter_queue_size / otelcol_exporter_queue_capacity"
@@ -290,13 +290,6 @@ def dashboard() -> Dashboard:
                         colour="red",
                     ),
                 ),
-            ],
-            "Logs": [
-                log_lines(
-                    "What services say of their own telemetry",
-                    "Exporters complain once a minute at most.",
-                    f'{{{SERVICE}}} |~ "(?i)export|telemetry"',
-                )
             ],
         },
     )

@@ -45,11 +45,23 @@ def mortal(tmp_path: Path) -> Iterator[ObservedShop]:
 
 
 @pytest.fixture(scope="session")
-def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a Prometheus answers that has the metrics of a shop of its own, in which some things went wrong."""
+def troubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack that has what a shop of its own told, in which some things went wrong."""
     with observed_shop(tmp_path_factory.mktemp("trouble")) as one:
         trouble(one.shop)
-        yield one.stack.prometheus
+        yield one.stack
+
+
+@pytest.fixture(scope="session")
+def prometheus(troubled: Stack) -> str:
+    """Where a Prometheus answers that has the metrics of that shop."""
+    return troubled.prometheus
+
+
+@pytest.fixture(scope="session")
+def loki(troubled: Stack) -> str:
+    """Where a Loki answers that has the log lines of that shop."""
+    return troubled.loki
 
 
 @contextmanager

@@ -86,6 +86,7 @@ PROGRAMS = {
         Program("promtool", "3.16.0", _module("github.com/prometheus/prometheus/cmd/promtool", *_PROMETHEUS)),
         # Version 2 is tagged as a version 1 too, which alone can be named as a Go module.
         Program("jaeger", "2.13.0", _module("github.com/jaegertracing/jaeger/cmd/jaeger", "v1.76.0")),
+        Program("loki", "3.7.8", _module("github.com/grafana/loki/v3/cmd/loki", "v3.7.8")),
         Program("docker-compose", "5.2.0", _module("github.com/docker/compose/v5/cmd", "v5.2.0")),
         Program("kustomize", "5.8.2", _installed("sigs.k8s.io/kustomize/kustomize/v5", "v5.8.2")),
     )
