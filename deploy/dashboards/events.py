@@ -217,7 +217,8 @@ def dashboard() -> Dashboard:
                 log_lines(
                     "Events that failed or died",
                     "What relays and consumers complain of, the newest first.",
-                    f'{{{SERVICE}}} | severity_text=~"WARN|ERROR|CRITICAL|FATAL" |~ "event|outbox|dead"',
+                    f'{{{SERVICE}}} | scope_name=~"observability[.]events[.].+"'
+                    ' | severity_text=~"WARN|ERROR|CRITICAL|FATAL"',
                 )
             ],
         },

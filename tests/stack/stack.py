@@ -40,6 +40,11 @@ class Member:
 
     def start(self) -> None:
         """Start it, and return when it is ready."""
+        self.begin()
+        self.wait()
+
+    def begin(self) -> None:
+        """Start it, and do not wait for it."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command,
@@ -48,6 +53,10 @@ class Member:
                 stderr=log,
                 preexec_fn=end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - before any thread
             )
+
+    def wait(self) -> None:
+        """Return when it is ready."""
+        assert self._process is not None
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._answers():
             assert self._process.poll() is None, self.log.read_text()[-4000:]
@@ -142,12 +151,17 @@ class Stack:
 def running_stack(folder: Path) -> Iterator[Stack]:
     """The stack around a block; what its programs keep is in the folder."""
     ports = Ports(*free_ports(len(Ports.__annotations__)))
-    members = [make(folder, ports) for make in (_collector, _jaeger, _prometheus, _loki, _viewer)]
+    collector = _collector(folder, ports)
+    receivers = [make(folder, ports) for make in (_jaeger, _prometheus, _loki, _viewer)]
     with ExitStack() as stack:
-        for member in reversed(members):  # the collector last, and so it ends first
-            stack.callback(member.stop)
-            member.start()
-        yield Stack(folder, ports, *members)
+        for receiver in receivers:
+            stack.callback(receiver.stop)
+            receiver.begin()
+        for receiver in receivers:
+            receiver.wait()
+        stack.callback(collector.stop)  # last, and so it ends first
+        collector.start()
+        yield Stack(folder, ports, collector, *receivers)
 
 
 def _collector(folder: Path, ports: Ports) -> Member:
