@@ -19,7 +19,7 @@ from tests.stack.trouble import trouble
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Ask for what went wrong one test right after the other: after five minutes of nothing rates are 0."""
-    items.sort(key=lambda item: "prometheus" in getattr(item, "fixturenames", ()))
+    items.sort(key=lambda item: "troubled" in getattr(item, "fixturenames", ()))
 
 
 @dataclass
