@@ -53,6 +53,7 @@ def test_labels(observed: ObservedShop) -> None:
     send_log(observed.stack.otlp, "labelled", "here", colour="red")
     (line,) = _arrived(observed, '{service_name="labelled"}')
     assert line.labels["colour"] == "red"
+    assert "service_instance_id" in _arrived(observed, '{service_name="orders"}')[0].labels
     (chosen,) = CONFIG["limits_config"]["otlp_config"]["resource_attributes"]["attributes_config"]
     url = f"{observed.stack.loki}/loki/api/v1/labels"
     labels = httpx.get(url, params={"since": "1h"}, trust_env=False).raise_for_status().json()["data"]
