@@ -37,12 +37,12 @@ def schema(signal: Signal) -> str:
     """The tables of one signal's blocks.
 
     `earliest_ns` is the earliest start of all traces that have a record in it; `many` is NULL in an open block.
-    `traces` are the numbers of the records' traces, 64 bits each, and `durations` 32-bit floats of seconds. What a
-    search reads first stands first.
+    `size` is that of the body before it was compressed, `traces` are the numbers of the records' traces, 64 bits
+    each, and `durations` 32-bit floats of seconds. What a search reads first stands first.
     """
     return f"""
 CREATE TABLE IF NOT EXISTS {signal}_blocks (
-    number INTEGER PRIMARY KEY, count INTEGER NOT NULL, size INTEGER NOT NULL, last_trace INTEGER NOT NULL,
+    number INTEGER PRIMARY KEY, size INTEGER NOT NULL, count INTEGER NOT NULL, last_trace INTEGER NOT NULL,
     from_ns INTEGER NOT NULL, to_ns INTEGER NOT NULL, earliest_ns INTEGER NOT NULL, longest_ns INTEGER NOT NULL,
     many BLOB, ones BLOB NOT NULL, durations BLOB NOT NULL, traces BLOB NOT NULL, postings BLOB NOT NULL
 );
@@ -68,23 +68,17 @@ class Part:
     to_ns: int
     earliest_ns: int
 
-    @property
-    def size(self) -> int:
-        """Bytes of its messages."""
-        return sum(len(group.resource) + len(group.scope) + sum(map(len, group.records)) for group in self.groups)
-
 
 def write_part(connection: sqlite3.Connection, signal: Signal, part: Part, build: Build) -> int:
     """Write a part; its number, which stays when the block that it is in becomes another."""
-    count, size = len(part.traces), part.size
-    closed = count >= CLOSED_RECORDS or size >= CLOSED_BYTES
+    count, body = len(part.traces), join(part.groups)
+    closed = count >= CLOSED_RECORDS or len(body) >= CLOSED_BYTES
     many, ones, postings = build(part.groups) if closed else (None, b"", b"")
     block = _write_block(
         connection,
         signal,
         (
             count,
-            size,
             max(part.traces),
             part.from_ns,
             part.to_ns,
@@ -96,7 +90,7 @@ def write_part(connection: sqlite3.Connection, signal: Signal, part: Part, build
             array("Q", part.traces).tobytes(),
             postings,
         ),
-        zstd.compress(join(part.groups), _LEVEL),
+        body,
     )
     number = connection.execute(f"INSERT INTO {signal}_parts (block, start) VALUES (?, 0)", (block,)).lastrowid
     if not number:
@@ -122,7 +116,6 @@ def join_open(connection: sqlite3.Connection, signal: Signal, build: Build) -> N
         signal,
         (
             sum(row[1] for row in rows),
-            sum(row[2] for row in rows),
             max(row[3] for row in rows),
             min(row[4] for row in rows),
             max(row[5] for row in rows),
@@ -134,7 +127,7 @@ def join_open(connection: sqlite3.Connection, signal: Signal, build: Build) -> N
             b"".join(row[9] for row in rows),
             postings,
         ),
-        zstd.compress(join(groups), _LEVEL),
+        join(groups),
     )
     start = 0
     for number, count, *_ in rows:
@@ -195,16 +188,16 @@ def read_open(connection: sqlite3.Connection, signal: Signal) -> Iterator[bytes]
 
 
 def inflate(body: bytes, size: int) -> bytes:
-    """A block's request, whose messages have so many bytes without those that hold them together."""
-    return zstd.ZstdDecompressor().decompress(body, 4 * size + 1024)
+    """A block's request, which has so many bytes."""
+    return zstd.ZstdDecompressor().decompress(body, size)
 
 
 def _write_block(connection: sqlite3.Connection, signal: Signal, row: tuple[object, ...], body: bytes) -> int:
     number = connection.execute(
         f"INSERT INTO {signal}_blocks VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        row,
+        (len(body), *row),
     ).lastrowid
     if not number:
         raise sqlite3.InternalError("a row has no number")
-    connection.execute(f"INSERT INTO {signal}_bodies VALUES (?, ?)", (number, body))
+    connection.execute(f"INSERT INTO {signal}_bodies VALUES (?, ?)", (number, zstd.compress(body, _LEVEL)))
     return number

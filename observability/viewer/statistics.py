@@ -7,12 +7,12 @@ import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 MINUTE_NS = 60 * 10**9
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
+class Bucket(NamedTuple):
     """Spans whose duration is at least `from_ns` and less than `to_ns`, and the trace of one of them.
 
     The bounds are the same everywhere: four buckets to each power of two of a nanosecond, and one for 0.

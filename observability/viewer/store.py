@@ -91,11 +91,8 @@ class Store:
         Raises:
             google.protobuf.message.DecodeError: The body is not such a message.
         """
-        with self._lock:
-            arrived = self._spans.decode(body)
-            with self._writing() as connection:
-                self._spans.write(connection, arrived, self._max_bytes // _TRACE_SHARE)
-            return arrived.refused
+        with self._lock, self._writing() as connection:
+            return self._spans.write(connection, body, self._max_bytes // _TRACE_SHARE)
 
     def add_logs(self, body: bytes) -> Counter[str]:
         """Keep the log records of an encoded `ExportLogsServiceRequest`, all or, if it raises, none.
@@ -108,11 +105,8 @@ class Store:
         Raises:
             google.protobuf.message.DecodeError: The body is not such a message.
         """
-        with self._lock:
-            arrived = self._logs.decode(body)
-            with self._writing() as connection:
-                self._logs.write(connection, arrived, self._max_bytes // _TRACE_SHARE)
-            return arrived.refused
+        with self._lock, self._writing() as connection:
+            return self._logs.write(connection, body, self._max_bytes // _TRACE_SHARE)
 
     def add_metrics(self, body: bytes) -> Counter[str]:
         """Keep the points of an encoded `ExportMetricsServiceRequest`, all or, if it raises, none.

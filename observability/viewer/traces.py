@@ -33,7 +33,7 @@ from observability.viewer.index import Positions, build_index, with_keys
 from observability.viewer.statistics import Tally
 from observability.viewer.stored import ROW_BYTES, Link, Root, StoredSpan, Summary
 from observability.viewer.vocabulary import Vocabulary
-from observability.viewer.wire import Group, WireSpan, parse_span, split
+from observability.viewer.wire import Group, WireSpan, parse_span, regroup, split_in_parts
 
 MAX_SPANS_PER_TRACE = 20_000
 MAX_RECORD_BYTES = 1024 * 1024
@@ -91,15 +91,6 @@ class ArrivedSpan:
 
 
 @dataclass(slots=True)
-class ArrivedSpans:
-    """The spans of a request that may be kept, by trace, and how many may not, by reason."""
-
-    spans: list[ArrivedSpan]
-    groups: list[Group]
-    refused: Counter[str]
-
-
-@dataclass(slots=True)
 class _Trace:
     """A trace that spans have come for: what is known of it, and those that are kept."""
 
@@ -122,18 +113,37 @@ class SpanWriter:
         self._attributes = Attributes()
         self._vocabulary = Vocabulary()
 
-    def decode(self, body: bytes) -> ArrivedSpans:
-        """The spans of an encoded `ExportTraceServiceRequest`.
+    def write(self, connection: sqlite3.Connection, body: bytes, max_trace_bytes: int) -> Counter[str]:
+        """Write the spans of an encoded `ExportTraceServiceRequest`, in the caller's transaction.
+
+        Returns:
+            How many were refused, by reason.
 
         Raises:
-            google.protobuf.message.DecodeError: The body is not such a message.
+            google.protobuf.message.DecodeError: The body is not such a message; some of it may have been written.
         """
-        self._attributes.forget()
-        arrived = ArrivedSpans([], [], Counter())
-        spans, refused = arrived.spans, arrived.refused
+        refused = Counter[str]()
+        # One part after the other: decoded, a span takes many times its bytes.
+        for groups in split_in_parts(body, MAX_PART_RECORDS, MAX_PART_BYTES):
+            self._attributes.forget()
+            arrived = self._decode(groups, refused)
+            traces = _traces_of(connection, arrived)
+            kept = _admit(arrived, traces, max_trace_bytes, refused)
+            if kept:
+                touched = {trace_id: trace for trace_id, trace in traces.items() if trace.kept}
+                self._write_part(connection, groups, kept, touched)
+        join_open(connection, "span", lambda groups: self._index_again(connection, groups))
+        return refused
+
+    def forget(self) -> None:
+        """Believe nothing to be in the file: a transaction has failed."""
+        self._vocabulary.forget()
+
+    def _decode(self, groups: Sequence[Group], refused: Counter[str]) -> list[ArrivedSpan]:
+        """The spans that may be kept."""
+        spans: list[ArrivedSpan] = []
         operations: dict[tuple[str, str, int], Operation] = {}
-        for number, group in enumerate(split(body)):
-            arrived.groups.append(group)
+        for number, group in enumerate(groups):
             service = self._attributes.resource(group.resource).service
             InstrumentationScope.FromString(group.scope)
             room = MAX_RECORD_BYTES - len(group.resource) - len(group.scope) - ROW_BYTES
@@ -163,63 +173,48 @@ class SpanWriter:
                         span,
                     )
                 )
-        return arrived
-
-    def write(self, connection: sqlite3.Connection, arrived: ArrivedSpans, max_trace_bytes: int) -> None:
-        """Write spans, in the caller's transaction; those of traces that are full are counted as refused."""
-        traces = _traces_of(connection, arrived.spans)
-        kept = _admit(arrived, traces, max_trace_bytes)
-        if not kept:
-            return
-        touched = {trace_id: trace for trace_id, trace in traces.items() if trace.kept}
-        _give_numbers(connection, touched.values())
-        last_trace = max(trace.number for trace in touched.values())
-        operations = write_operations(connection, {span.operation for span in kept}, last_trace)
-        _count(connection, touched.values(), operations, last_trace)
-        _write_traces(connection, touched.values())
-        for part in _parts(kept):
-            self._write_part(connection, part, arrived.groups, touched, operations)
-        _write_links(connection, kept, touched, last_trace)
-        join_open(connection, "span", lambda groups: self._index_again(connection, groups))
-
-    def forget(self) -> None:
-        """Believe nothing to be in the file: a transaction has failed."""
-        self._vocabulary.forget()
+        return spans
 
     def _write_part(
         self,
         connection: sqlite3.Connection,
-        spans: list[ArrivedSpan],
-        groups: list[Group],
+        groups: Sequence[Group],
+        kept: list[ArrivedSpan],
         traces: dict[bytes, _Trace],
-        operations: dict[Operation, int],
     ) -> None:
-        positions = self._positions(span.span for span in spans)
+        _give_numbers(connection, traces.values())
+        last_trace = max(trace.number for trace in traces.values())
+        operations = write_operations(connection, {span.operation for span in kept}, last_trace)
+        _count(connection, traces.values(), operations, last_trace)
+        _write_traces(connection, traces.values())
+        positions = self._positions(span.span for span in kept)
         statuses = self._http_statuses(positions)
         shares: dict[int, list[tuple[int, ArrivedSpan]]] = defaultdict(list)
         numbers = []
-        for position, span in enumerate(spans):
+        for position, span in enumerate(kept):
             number = traces[span.trace_id].number
             numbers.append(number)
             shares[number].append((position, span))
+        starts = [span.start_ns for span in kept]
         part = Part(
-            _regroup(spans, groups),
+            regroup(groups, [(span.group, span.encoded) for span in kept]),
             numbers,
-            [max(0, span.end_ns - span.start_ns) for span in spans],
-            min(span.start_ns for span in spans),
-            max(span.start_ns for span in spans),
-            min(traces[span.trace_id].start_ns or 0 for span in spans),
+            [max(0, span.end_ns - span.start_ns) for span in kept],
+            min(starts),
+            max(starts),
+            min(trace.start_ns for trace in traces.values() if trace.start_ns is not None),
         )
         number = write_part(
             connection,
             "span",
             part,
-            lambda groups: self._index(connection, groups, [span.span for span in spans], positions),
+            lambda groups: self._index(connection, groups, [span.span for span in kept], positions),
         )
         connection.executemany(
             "INSERT INTO shares VALUES (?, ?, ?)",
             [(trace, number, _pack(share, operations, statuses)) for trace, share in shares.items()],
         )
+        _write_links(connection, kept, traces, last_trace)
 
     def _positions(self, spans: Iterable[WireSpan]) -> Positions:
         """The positions of spans by the tokens of their attributes."""
@@ -451,10 +446,12 @@ def _traces_of(connection: sqlite3.Connection, spans: Iterable[ArrivedSpan]) -> 
     return traces
 
 
-def _admit(arrived: ArrivedSpans, traces: dict[bytes, _Trace], max_trace_bytes: int) -> list[ArrivedSpan]:
+def _admit(
+    arrived: Iterable[ArrivedSpan], traces: dict[bytes, _Trace], max_trace_bytes: int, refused: Counter[str]
+) -> list[ArrivedSpan]:
     """The spans that are new and whose trace has room, which are added to it."""
     kept = []
-    for span in arrived.spans:
+    for span in arrived:
         trace, span_id = traces[span.trace_id], span.span_id
         if span_id in trace.kept or (
             trace.shares and any(_find(share, span_id) >= 0 for share in trace.shares.values())
@@ -462,7 +459,7 @@ def _admit(arrived: ArrivedSpans, traces: dict[bytes, _Trace], max_trace_bytes: 
             continue
         size = len(span.encoded) + ROW_BYTES
         if trace.size + size > max_trace_bytes or trace.spans >= MAX_SPANS_PER_TRACE:
-            arrived.refused[FULL] += 1
+            refused[FULL] += 1
             continue
         trace.kept[span_id] = span
         trace.size += size
@@ -585,32 +582,6 @@ def _write_links(
 def _row(connection: sqlite3.Connection, number: str, trace: int | bytes, span_id: bytes) -> Row | None:
     shares = connection.execute(f"SELECT spans FROM shares WHERE trace = {number}", (trace,))
     return next(_with_id((share for (share,) in shares), span_id), None)
-
-
-def _parts(spans: list[ArrivedSpan]) -> Iterator[list[ArrivedSpan]]:
-    """Cut what one request brought where it is too much for one block."""
-    part: list[ArrivedSpan] = []
-    size = 0
-    for span in spans:
-        if len(part) == MAX_PART_RECORDS or (part and size + len(span.encoded) > MAX_PART_BYTES):
-            yield part
-            part, size = [], 0
-        part.append(span)
-        size += len(span.encoded)
-    yield part
-
-
-def _regroup(spans: Iterable[ArrivedSpan], groups: list[Group]) -> list[Group]:
-    found: list[Group] = []
-    last = -1
-    records: list[bytes] = []
-    for span in spans:
-        if span.group != last:
-            last = span.group
-            records = []
-            found.append(Group(groups[last].resource, groups[last].scope, records))
-        records.append(span.encoded)
-    return found
 
 
 def _find(share: bytes, span_id: bytes) -> int:

@@ -80,6 +80,40 @@ def split(body: bytes) -> Iterator[Group]:
             yield Group(resourced.resource, scoped.scope, scoped.records)
 
 
+def split_in_parts(body: bytes, max_records: int, max_bytes: int) -> Iterator[list[Group]]:
+    """The records of an encoded request, so many and so many bytes at once; one of a single record may be larger.
+
+    Raises:
+        google.protobuf.message.DecodeError: The body is not such a message; records may still be none.
+    """
+    part: list[Group] = []
+    count = size = 0
+    for group in split(body):
+        records: list[bytes] = []
+        for record in group.records:
+            if count == max_records or (count and size + len(record) > max_bytes):
+                yield [*part, Group(group.resource, group.scope, records)]
+                part, records, count, size = [], [], 0, 0
+            records.append(record)
+            count += 1
+            size += len(record)
+        part.append(Group(group.resource, group.scope, records))
+    yield part
+
+
+def regroup(groups: Sequence[Group], records: Iterable[tuple[int, bytes]]) -> list[Group]:
+    """Some of the records of groups, in their order, each with the number of its group."""
+    found: list[Group] = []
+    last = -1
+    held: list[bytes] = []
+    for number, record in records:
+        if number != last:
+            last, held = number, []
+            found.append(Group(groups[number].resource, groups[number].scope, held))
+        held.append(record)
+    return found
+
+
 def join(groups: Iterable[Group]) -> bytes:
     """The encoded request of these records, in their order."""
     batch = _batch()
