@@ -26,7 +26,7 @@ from observability.viewer.blocks import (
 from observability.viewer.index import Positions, build_index, with_keys
 from observability.viewer.records import Reader, is_id, severity_of
 from observability.viewer.stored import ROW_BYTES, StoredLog
-from observability.viewer.traces import FULL, MAX_RECORD_BYTES, TOO_LARGE, in_batches
+from observability.viewer.traces import FULL, MAX_RECORD_BYTES, MAX_RECORDS_PER_REQUEST, TOO_LARGE, in_batches, too_many
 from observability.viewer.vocabulary import Vocabulary
 from observability.viewer.wire import Group, WireLog, parse_log, regroup, split_in_parts
 
@@ -68,8 +68,8 @@ class LogWriter:
         Raises:
             google.protobuf.message.DecodeError: The body is not such a message; some of it may have been written.
         """
-        refused = Counter[str]()
-        for groups in split_in_parts(body, MAX_PART_RECORDS, MAX_PART_BYTES):
+        refused = too_many(body)
+        for groups in split_in_parts(body, MAX_RECORDS_PER_REQUEST, MAX_PART_RECORDS, MAX_PART_BYTES):
             self._attributes.forget()
             kept, numbers = _admit(connection, self._decode(groups, refused), max_trace_bytes, refused)
             if kept:

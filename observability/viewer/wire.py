@@ -8,6 +8,7 @@ without being encoded.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
@@ -80,8 +81,17 @@ def split(body: bytes) -> Iterator[Group]:
             yield Group(resourced.resource, scoped.scope, scoped.records)
 
 
-def split_in_parts(body: bytes, max_records: int, max_bytes: int) -> Iterator[list[Group]]:
-    """The records of an encoded request, so many and so many bytes at once; one of a single record may be larger.
+def count_records(body: bytes) -> int:
+    """How many records an encoded request has.
+
+    Raises:
+        google.protobuf.message.DecodeError: The body is not such a message.
+    """
+    return sum(len(group.records) for group in split(body))
+
+
+def split_in_parts(body: bytes, most: int, max_records: int, max_bytes: int) -> Iterator[list[Group]]:
+    """The first records of an encoded request, so many and so many bytes at once; one alone may be larger.
 
     Raises:
         google.protobuf.message.DecodeError: The body is not such a message; records may still be none.
@@ -90,7 +100,7 @@ def split_in_parts(body: bytes, max_records: int, max_bytes: int) -> Iterator[li
     count = size = 0
     for group in split(body):
         records: list[bytes] = []
-        for record in group.records:
+        for record in islice(group.records, most):
             if count == max_records or (count and size + len(record) > max_bytes):
                 yield [*part, Group(group.resource, group.scope, records)]
                 part, records, count, size = [], [], 0, 0
@@ -98,6 +108,7 @@ def split_in_parts(body: bytes, max_records: int, max_bytes: int) -> Iterator[li
             count += 1
             size += len(record)
         part.append(Group(group.resource, group.scope, records))
+        most = max(0, most - len(group.records))
     yield part
 
 
