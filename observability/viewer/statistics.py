@@ -111,20 +111,22 @@ class Tally:
         for key, calls in self._calls.items():
             minute, operation, bucket = key
             counts[minute, operation][bucket] = (calls, self._examples[key])
+        rows = []
         for (minute, operation), durations in counts.items():
-            calls = sum(calls for calls, _ in durations.values())
+            calls = sum([calls for calls, _ in durations.values()])
             for (held,) in connection.execute(
                 "SELECT durations FROM statistics WHERE minute = ? AND operation = ?", (minute, operation)
             ):
                 for bucket, before, example in _BUCKET.iter_unpack(held):
                     here = durations.get(bucket)
                     durations[bucket] = (min(here[0] + before, _MAX_CALLS), here[1]) if here else (before, example)
-            connection.execute(
-                "INSERT INTO statistics VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-                " calls = calls + excluded.calls, errors = errors + excluded.errors, durations = excluded.durations,"
-                " last_trace = max(last_trace, excluded.last_trace)",
-                (minute, operation, calls, self._errors[minute, operation], _pack(durations), last_trace),
-            )
+            rows.append((minute, operation, calls, self._errors[minute, operation], _pack(durations), last_trace))
+        connection.executemany(
+            "INSERT INTO statistics VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+            " calls = calls + excluded.calls, errors = errors + excluded.errors, durations = excluded.durations,"
+            " last_trace = max(last_trace, excluded.last_trace)",
+            rows,
+        )
 
 
 def read_statistics(connection: sqlite3.Connection, start_ns: int, end_ns: int) -> list[OperationStatistics]:
@@ -152,7 +154,8 @@ def read_statistics(connection: sqlite3.Connection, start_ns: int, end_ns: int) 
 
 
 def _pack(durations: dict[int, tuple[int, bytes]]) -> bytes:
-    return b"".join(_BUCKET.pack(bucket, *held) for bucket, held in sorted(durations.items()))
+    pack = _BUCKET.pack
+    return b"".join([pack(bucket, calls, example) for bucket, (calls, example) in sorted(durations.items())])
 
 
 def _merged(packed: Iterable[bytes]) -> list[Bucket]:
