@@ -460,9 +460,7 @@ def _admit(
     kept = []
     for span in arrived:
         trace, span_id = traces[span.trace_id], span.span_id
-        if span_id in trace.kept or (
-            trace.shares and any(_find(share, span_id) >= 0 for share in trace.shares.values())
-        ):
+        if span_id in trace.kept or (trace.shares and _is_held(trace, span_id)):
             continue
         size = len(span.encoded) + ROW_BYTES
         if trace.size + size > max_trace_bytes or trace.spans >= MAX_SPANS_PER_TRACE:
@@ -589,6 +587,13 @@ def _write_links(
 def _row(connection: sqlite3.Connection, number: str, trace: int | bytes, span_id: bytes) -> Row | None:
     shares = connection.execute(f"SELECT spans FROM shares WHERE trace = {number}", (trace,))
     return next(_with_id((share for (share,) in shares), span_id), None)
+
+
+def _is_held(trace: _Trace, span_id: bytes) -> bool:
+    for share in trace.shares.values():  # noqa: SIM110 - this is read for each span
+        if span_id in share and _find(share, span_id) >= 0:
+            return True
+    return False
 
 
 def _find(share: bytes, span_id: bytes) -> int:
