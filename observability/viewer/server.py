@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import signal
 import socket
 import sys
@@ -48,6 +49,9 @@ async def run_viewer(*, host: str, port: int, otlp_port: int, data_dir: Path) ->
     """
     servers: list[_Server] = []
     bodies = Bodies()
+    # A request makes thousands of objects and no cycles: by default it would be searched for some again and again.
+    gc.freeze()
+    gc.set_threshold(50_000)
 
     def stop() -> None:
         bodies.stop()

@@ -33,7 +33,7 @@ from observability.viewer.index import Positions, build_index, with_keys
 from observability.viewer.statistics import Tally
 from observability.viewer.stored import ROW_BYTES, Link, Root, StoredSpan, Summary
 from observability.viewer.vocabulary import Vocabulary
-from observability.viewer.wire import Group, WireSpan, count_records, parse_span, regroup, split_in_parts
+from observability.viewer.wire import Group, WireSpan, parse_span, regroup, split_in_parts
 
 MAX_SPANS_PER_TRACE = 20_000
 MAX_RECORD_BYTES = 1024 * 1024
@@ -64,6 +64,7 @@ CREATE INDEX IF NOT EXISTS links_that_wait ON links (linked) WHERE waits;
 """
 
 TOO_LARGE = f"larger than {MAX_RECORD_BYTES} bytes with their resource"
+TOO_MANY = f"beyond the {MAX_RECORDS_PER_REQUEST} of one request"
 INVALID_IDS = "with invalid ids"
 FULL = "of a trace that is full"
 
@@ -123,9 +124,15 @@ class SpanWriter:
         Raises:
             google.protobuf.message.DecodeError: The body is not such a message; some of it may have been written.
         """
-        refused = too_many(body)
+        refused = Counter[str]()
+        handled = 0
         # One part after the other: decoded, a span takes many times its bytes.
-        for groups in split_in_parts(body, MAX_RECORDS_PER_REQUEST, MAX_PART_RECORDS, MAX_PART_BYTES):
+        for groups in split_in_parts(body, min(MAX_PART_RECORDS, MAX_RECORDS_PER_REQUEST), MAX_PART_BYTES):
+            count = sum([len(group.records) for group in groups])
+            if handled >= MAX_RECORDS_PER_REQUEST:
+                refused[TOO_MANY] += count
+                continue
+            handled += count
             self._attributes.forget()
             arrived = self._decode(groups, refused)
             traces = _traces_of(connection, arrived)
@@ -266,12 +273,6 @@ class SpanWriter:
             held.sort()
             positions[token] = positions.get(token, []) + held
         return build_index(len(spans), positions)
-
-
-def too_many(body: bytes) -> Counter[str]:
-    """How many records of an encoded request are beyond those that one may have."""
-    beyond = count_records(body) - MAX_RECORDS_PER_REQUEST
-    return Counter({f"beyond the {MAX_RECORDS_PER_REQUEST} of one request": beyond} if beyond > 0 else {})
 
 
 def read_trace(connection: sqlite3.Connection, trace_id: bytes) -> list[StoredSpan]:
