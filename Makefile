@@ -13,7 +13,7 @@ test: .venv/.synced ## run all tests
 	@exec .venv/bin/pytest --numprocesses auto $(ARGS)
 
 test-stack: programs ## the real collector, Jaeger, Prometheus and Loki with the committed configs
-	@exec .venv/bin/pytest -m stack $(ARGS)
+	@exec .venv/bin/pytest -m stack --numprocesses 2 --dist loadfile $(ARGS)
 
 programs: .venv/.synced ## what test-stack runs and check renders with, built once into .stack/
 	@.venv/bin/python -m tests.stack.programs
