@@ -17,6 +17,7 @@ import uvicorn
 from observability.viewer.app import create_pages
 from observability.viewer.body import Bodies
 from observability.viewer.database import DatabaseError
+from observability.viewer.intake import Intake
 from observability.viewer.receiver import create_receiver
 from observability.viewer.store import Store
 
@@ -76,7 +77,7 @@ async def run_viewer(*, host: str, port: int, otlp_port: int, data_dir: Path) ->
                     http="h11",  # bounds the head of a request; the faster parser reads one without end into memory
                 )
             )
-            for app in (create_pages(store, otlp_url=otlp_url), create_receiver(store, bodies))
+            for app in (create_pages(store, otlp_url=otlp_url), create_receiver(Intake(store, bodies)))
         ]
         print(_greeting(page_url, otlp_url, whole=sys.stdout.isatty()), flush=True)  # noqa: T201 - it is asked for by hand
         async with asyncio.TaskGroup() as group:
