@@ -7,7 +7,7 @@ means that it is stored. An answer, a refusal's too, is in the encoding of its r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from google.protobuf.message import Message
 from google.rpc.code_pb2 import Code
@@ -23,15 +23,17 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from observability.viewer.encodings import INFLATE
-from observability.viewer.guard import LoopbackGuard
+from observability.viewer.guard import Guard
 from observability.viewer.intake import Intake, Signal
 from observability.viewer.otlp_json import from_protobuf, to_protobuf
 from observability.viewer.refusals import BrokenError, OverloadedError, RefusedError, TooLargeError, TooSlowError
+from observability.viewer.token import Token, TokenGuard
 
 RETRY_AFTER_S = 1
 
@@ -49,8 +51,14 @@ _STATUSES: dict[type[RefusedError], tuple[int, int]] = {
 }
 
 
-def create_receiver(intake: Intake) -> Starlette:
-    """Make the application that receives telemetry."""
+def create_receiver(intake: Intake, *, token: Token | None = None, origins: Collection[str] = ()) -> Starlette:
+    """Make the application that receives telemetry.
+
+    Args:
+        intake: What takes it.
+        token: What senders have to know, if they have to know anything.
+        origins: Origins of pages that may send, such as `https://shop.example`.
+    """
 
     async def receive(request: Request) -> Response:
         signal = Signal(request.url.path.rpartition("/")[2])
@@ -80,7 +88,23 @@ def create_receiver(intake: Intake) -> Starlette:
 
     return Starlette(
         routes=[Route(f"/v1/{signal.value}", receive, methods=["POST"]) for signal in Signal] + [Route("/livez", live)],
-        middleware=[Middleware(LoopbackGuard)],
+        middleware=[
+            Middleware(Guard, any_host=token is not None, origins=origins),
+            # Before the token, which a browser does not send when it asks whether it may.
+            *([_cors(origins)] if origins else []),
+            *([] if token is None else [Middleware(TokenGuard, token, pages=False)]),
+        ],
+    )
+
+
+def _cors(origins: Collection[str]) -> Middleware:
+    return Middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=["POST"],
+        allow_headers=["authorization", "content-encoding", "content-type"],
+        allow_credentials=True,  # as `sendBeacon` has them sent; nobody looks at them
+        expose_headers=["retry-after"],
     )
 
 

@@ -12,19 +12,25 @@ _given: set[int] = set()
 
 def free_ports() -> tuple[int, int]:
     """Two ports that nobody listens on, and that none of a few later calls will give again."""
+    first, second = _free(2)
+    return first, second
+
+
+def command(port: int, otlp_port: int, folder: Path, *options: str, grpc_port: int | None = None) -> list[str]:
+    """What starts it."""
+    if grpc_port is None:
+        (grpc_port,) = _free(1)
+    ports = ["--port", str(port), "--otlp-port", str(otlp_port), "--grpc-port", str(grpc_port)]
+    return [sys.executable, "-m", "observability.cli", "viewer", *ports, "--data-dir", str(folder), *options]
+
+
+def _free(count: int) -> list[int]:
     with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(2)]
         while True:
+            sockets = [held.enter_context(socket.socket()) for _ in range(count)]
             for one in sockets:
                 one.bind(("127.0.0.1", 0))
-            ports = tuple(one.getsockname()[1] for one in sockets)
+            ports = [int(one.getsockname()[1]) for one in sockets]
             if not _given.intersection(ports):
                 _given.update(ports)
-                return ports[0], ports[1]
-            sockets = [held.enter_context(socket.socket()) for _ in range(2)]
-
-
-def command(port: int, otlp_port: int, folder: Path) -> list[str]:
-    """What starts it."""
-    options = ["--port", str(port), "--otlp-port", str(otlp_port), "--data-dir", str(folder)]
-    return [sys.executable, "-m", "observability.cli", "viewer", *options]
+                return ports

@@ -5,7 +5,7 @@ import gzip
 import logging
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -15,8 +15,11 @@ from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from observability.viewer import body as body_module
-from observability.viewer.body import MAX_BODY_BYTES
+from observability.viewer.body import MAX_BODY_BYTES, Bodies
+from observability.viewer.intake import Intake
+from observability.viewer.receiver import create_receiver
 from observability.viewer.store import Store
+from observability.viewer.token import Token
 from tests.observability.viewer.samples import JSON, PROTOBUF, as_json, nested, trace_id
 
 if sys.version_info >= (3, 14):
@@ -193,3 +196,61 @@ async def test_locked_file(store: Store, receiver: httpx.AsyncClient, tmp_path: 
         other.execute("BEGIN IMMEDIATE")
         assert (await receiver.post("/v1/traces", content=TRACE, headers=PROTOBUF)).status_code == 503
     assert (await receiver.post("/v1/traces", content=TRACE, headers=PROTOBUF)).status_code == 200
+
+
+PREFLIGHT = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
+
+
+async def test_listed_origin(store: Store) -> None:
+    """A page of a listed origin may send and read the answer, a refusal too."""
+    listed = {"origin": "https://shop.example", "sec-fetch-site": "cross-site"}
+    async with _receiver(store, origins=["https://shop.example"]) as client:
+        preflight = await client.options("/v1/traces", headers=listed | PREFLIGHT)
+        assert preflight.status_code == 200
+        assert preflight.headers["access-control-allow-methods"] == "POST"
+        for body, status in ((TRACE_JSON, 200), (b"no json", 400)):
+            answer = await client.post("/v1/traces", content=body, headers=listed | JSON)
+            assert answer.status_code == status
+            assert answer.headers["access-control-allow-origin"] == "https://shop.example"
+    assert store.counts() == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://shop.example", "https://shop.example:8443", "https://shop.example.evil.example", "null"]
+)
+async def test_other_origin(store: Store, origin: str) -> None:
+    """No other origin may, however near."""
+    async with _receiver(store, origins=["https://shop.example"]) as client:
+        for answer in (
+            await client.options("/v1/traces", headers={"origin": origin} | PREFLIGHT),
+            await client.post("/v1/traces", content=TRACE_JSON, headers={"origin": origin} | JSON),
+        ):
+            assert answer.status_code == 403
+            assert "access-control-allow-origin" not in answer.headers
+    assert store.counts() == (0, 0)
+
+
+async def test_no_origin(receiver: httpx.AsyncClient) -> None:
+    """Where none is listed, nothing is said of origins."""
+    answer = await receiver.post("/v1/traces", content=TRACE, headers={"origin": "http://localhost"} | PROTOBUF)
+    assert answer.status_code == 200
+    assert not any(name.startswith("access-control") for name in answer.headers)
+
+
+async def test_token(store: Store) -> None:
+    """Where a token is asked for, it comes before everything else, but for a browser's question whether it may send."""
+    listed = {"origin": "https://shop.example"}
+    token = {"authorization": "Bearer a secret of the test"}
+    async with _receiver(store, token=Token("a secret of the test"), origins=["https://shop.example"]) as client:
+        assert (await client.options("/v1/traces", headers=listed | PREFLIGHT)).status_code == 200
+        for headers in (PROTOBUF, PROTOBUF | listed, {"content-type": "text/plain"}):
+            answer = await client.post("/v1/traces", content=TRACE, headers=headers)
+            assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+        answer = await client.post("/v1/traces", content=TRACE, headers=PROTOBUF | token | {"host": "viewer.example"})
+        assert answer.status_code == 200
+    assert store.counts() == (1, 2)
+
+
+def _receiver(store: Store, *, token: Token | None = None, origins: Sequence[str] = ()) -> httpx.AsyncClient:
+    app = create_receiver(Intake(store, Bodies()), token=token, origins=origins)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
