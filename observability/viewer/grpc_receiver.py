@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator
 
 import grpc
 import grpc.aio
-from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
@@ -93,9 +92,11 @@ async def _refuse(context: _Context, error: RefusedError) -> None:
     code = _CODES[type(error)]
     trailer: tuple[tuple[str, bytes], ...] = ()
     if isinstance(error, OverloadedError):
+        info = RetryInfo(retry_delay=Duration(seconds=RETRY_AFTER_S))
         status = Status(code=code.value[0], message=str(error))
-        detail = Any()
-        detail.Pack(RetryInfo(retry_delay=Duration(seconds=RETRY_AFTER_S)))
-        status.details.append(detail)
-        trailer = (("grpc-status-details-bin", status.SerializeToString()),)
+        status.details.add().Pack(info)
+        trailer = (
+            ("grpc-status-details-bin", status.SerializeToString()),
+            ("google.rpc.retryinfo-bin", info.SerializeToString()),  # where Python's exporter looks for it
+        )
     await context.abort(code, str(error), trailer)

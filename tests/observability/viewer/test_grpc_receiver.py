@@ -196,10 +196,11 @@ async def _refused_or_none(call: grpc.aio.UnaryUnaryCall[bytes, bytes]) -> grpc.
 
 
 def _retry_delay(refused: grpc.aio.AioRpcError) -> int:
-    ((name, encoded),) = refused.trailing_metadata()
-    assert name == "grpc-status-details-bin"
+    trailer = dict(refused.trailing_metadata())
+    encoded, for_python = trailer["grpc-status-details-bin"], trailer["google.rpc.retryinfo-bin"]
     assert isinstance(encoded, bytes)
     (detail,) = Status.FromString(encoded).details
     info = RetryInfo()
     assert detail.Unpack(info)
+    assert for_python == info.SerializeToString()
     return int(info.retry_delay.seconds)
