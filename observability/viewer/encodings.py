@@ -37,6 +37,7 @@ def _inflate(member: zlib._Decompress | zstd.ZstdDecompressor, body: bytes) -> b
     except (zlib.error, zstd.ZstdError) as error:
         raise BrokenError("it cannot be inflated") from error
     if len(inflated) > MAX_BODY_BYTES:
+        del inflated  # which the traceback would hold
         raise TooLargeError(f"at most {MAX_BODY_BYTES} bytes, also when inflated")
     if not member.eof or member.unused_data:
         raise BrokenError("it is cut off, or something follows it")

@@ -52,13 +52,16 @@ def create_grpc_server(intake: Intake, token: Token | None = None) -> grpc.aio.S
         intake: What takes it.
         token: What senders have to know, if they have to know anything.
     """
-    # gRPC assembles a message before we see any of it, so the bound on what is held has to stand before the reading.
-    reading = asyncio.Semaphore(MAX_HELD_BYTES // MAX_BODY_BYTES)
+    # gRPC assembles a message before we see any of it, so the bound on what is held has to stand before the reading. For a
+    # moment there are its buffers and our copy.
+    reading = asyncio.Semaphore(MAX_HELD_BYTES // MAX_BODY_BYTES // 2)
 
     def handler(signal: Signal) -> grpc.GenericRpcHandler:
         async def export(_requests: AsyncIterator[bytes], context: _Context) -> None:
             if token is not None and not token.is_told_by(_authorization(context)):
-                await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the viewer's token is missing or wrong")
+                context.set_code(grpc.StatusCode.UNAUTHENTICATED)
+                context.set_details("the viewer's token is missing or wrong")
+                return
 
             async def arriving() -> AsyncIterator[bytes]:
                 async with reading:
@@ -70,7 +73,7 @@ def create_grpc_server(intake: Intake, token: Token | None = None) -> grpc.aio.S
             try:
                 answer = await intake.take(signal, arriving(), bytes)
             except RefusedError as error:
-                await _refuse(context, error)
+                _refuse(context, error)
             else:
                 await context.write(answer)
 
@@ -88,15 +91,18 @@ def _authorization(context: _Context) -> list[bytes]:
     return [value.encode() if isinstance(value, str) else value for value in found]
 
 
-async def _refuse(context: _Context, error: RefusedError) -> None:
+def _refuse(context: _Context, error: RefusedError) -> None:
+    # Not by `abort`, whose exception is part of a cycle: the message would stay until the collector came round.
     code = _CODES[type(error)]
-    trailer: tuple[tuple[str, bytes], ...] = ()
+    context.set_code(code)
+    context.set_details(str(error))
     if isinstance(error, OverloadedError):
         info = RetryInfo(retry_delay=Duration(seconds=RETRY_AFTER_S))
         status = Status(code=code.value[0], message=str(error))
         status.details.add().Pack(info)
-        trailer = (
-            ("grpc-status-details-bin", status.SerializeToString()),
-            ("google.rpc.retryinfo-bin", info.SerializeToString()),  # where Python's exporter looks for it
+        context.set_trailing_metadata(
+            (
+                ("grpc-status-details-bin", status.SerializeToString()),
+                ("google.rpc.retryinfo-bin", info.SerializeToString()),  # where Python's exporter looks for it
+            )
         )
-    await context.abort(code, str(error), trailer)

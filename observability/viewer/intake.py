@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from observability.viewer.body import Bodies
 from observability.viewer.ingest import ingest_logs, ingest_metrics, ingest_traces
-from observability.viewer.refusals import BrokenError, OverloadedError
+from observability.viewer.refusals import BrokenError, OverloadedError, RefusedError
 from observability.viewer.store import Store
 
 COMPLAIN_EVERY_S = 60.0
@@ -63,17 +63,27 @@ class Intake:
             RefusedError: Nothing of it is stored.
         """
 
-        def process(body: bytes) -> bytes:
-            return _INGEST[signal](to_protobuf(body), self._store)
-
-        async with self._bodies.read(arriving) as body:
+        def process(body: bytes) -> bytes | RefusedError:
             try:
-                return await to_thread.run_sync(process, body, limiter=self._one_at_a_time)
-            except DecodeError as error:
-                raise BrokenError("this is no OTLP message of this signal") from error
+                return _INGEST[signal](to_protobuf(body), self._store)
+            except RefusedError as error:
+                return error
+            except DecodeError:
+                return BrokenError("this is no OTLP message of this signal")
             except sqlite3.Error as error:
                 self._complain(error)
-                raise OverloadedError("it cannot be stored now") from error
+                return OverloadedError("it cannot be stored now")
+
+        async with self._bodies.read(arriving) as body:
+            answer = await to_thread.run_sync(process, body, limiter=self._one_at_a_time)
+        if isinstance(answer, bytes):
+            return answer
+        # Raised through the thread's future it would be part of a cycle, and all that its traceback holds, the body and
+        # what was made of it, would stay until the collector came round.
+        try:
+            raise answer.with_traceback(None) from None
+        finally:
+            del answer, body
 
     def _complain(self, error: sqlite3.Error) -> None:
         if time.monotonic() >= self._quiet_until:

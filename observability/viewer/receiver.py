@@ -7,7 +7,8 @@ means that it is stored. An answer, a refusal's too, is in the encoding of its r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection
 
 from google.protobuf.message import Message
 from google.rpc.code_pb2 import Code
@@ -36,6 +37,8 @@ from observability.viewer.refusals import BrokenError, OverloadedError, RefusedE
 from observability.viewer.token import Token, TokenGuard
 
 RETRY_AFTER_S = 1
+DISCARD_TIMEOUT_S = 1.0
+"""How long the rest of a refused body is waited for."""
 
 _PROTOBUF, _JSON = "application/x-protobuf", "application/json"
 _MESSAGES: dict[Signal, tuple[Callable[[], Message], type[Message]]] = {
@@ -73,10 +76,14 @@ def create_receiver(intake: Intake, *, token: Token | None = None, origins: Coll
         def decode(body: bytes) -> bytes:
             return to_protobuf(inflate(body), message()) if media_type == _JSON else inflate(body)
 
+        arriving = request.stream()
         try:
-            encoded = await intake.take(signal, request.stream(), decode)
+            encoded = await intake.take(signal, arriving, decode)
         except RefusedError as error:
-            return _refusal(error, media_type)
+            response = _refusal(error, media_type)
+            if isinstance(error, TooSlowError) or not await _has_arrived(arriving):
+                response.headers["connection"] = "close"
+            return response
         except ClientDisconnect:
             return _refusal(BrokenError("it did not arrive whole"), media_type)
         if media_type == _JSON:
@@ -112,9 +119,22 @@ def _refusal(error: RefusedError, media_type: str) -> Response:
     response = _status(*_STATUSES[type(error)], str(error), media_type)
     if isinstance(error, OverloadedError):
         response.headers["retry-after"] = str(RETRY_AFTER_S)
-    if not isinstance(error, BrokenError):
-        response.headers["connection"] = "close"  # what is left of the body is not waited for
     return response
+
+
+async def _has_arrived(arriving: AsyncIterator[bytes]) -> bool:
+    """Whether a body has come to its end, what is left of it for nothing.
+
+    A sender in the middle of its body takes an answer and the end of the connection for a failure of the network, after
+    which it comes again, even with what is too large.
+    """
+    try:
+        async with asyncio.timeout(DISCARD_TIMEOUT_S):
+            async for _ in arriving:
+                pass
+    except (ClientDisconnect, TimeoutError):
+        return False
+    return True
 
 
 def _status(status: int, code: int, message: str, media_type: str) -> Response:

@@ -107,10 +107,13 @@ def test_numbers() -> None:
     assert _value({"doubleValue": "-Infinity"}).double_value == -math.inf
     assert math.isnan(_value({"doubleValue": "NaN"}).double_value)
     assert _value({"doubleValue": 5}).double_value == 5
+    assert _value({"doubleValue": "0.5"}).double_value == 0.5
+    assert _value({"intValue": 1.7e18}).int_value == 1_700_000_000_000_000_000
 
 
 def test_unknown() -> None:
-    """What a newer sender adds is ignored, as are members that are null."""
+    """What a newer sender adds is ignored, as are members that are null, and names that are not written as in JSON."""
+    assert _span(name="root", start_time_unix_nano=1, **{"\ud800": 1}).start_time_unix_nano == 0
     assert _span(name="root", newer={"spanId": [1]}, events=None).name == "root"
 
 
@@ -136,6 +139,14 @@ def test_half_character() -> None:
         b'{"resourceSpans": [{"scopeSpans": [{"spans": [{"startTimeUnixNano": 1e400}]}]}]}',
         b'{"resourceSpans": [{"scopeSpans": [{"spans": [{"startTimeUnixNano": ' + b"9" * 5000 + b"}]}]}]}",
         b'{"resourceSpans": [{"scopeSpans": [{"spans": [{"name": {}}]}]}]}',
+        b'{"resourceSpans": [{"scopeSpans": [{"spans": [{"name": 1}]}]}]}',
+        b'{"resourceSpans": [{"scopeSpans": [{"spans": [{"kind": "no kind"}]}]}]}',
+        b'{"resourceSpans": [{"scopeSpans": [{"spans": [{"kind": true}]}]}]}',
+        b'{"resourceSpans": [{"scopeSpans": [{"spans": [{"kind": 4294967296}]}]}]}',
+        b'{"resourceSpans": [{"scopeSpans": [{"spans": [{"attributes": ["text"]}]}]}]}',
+        b'{"resourceSpans": [{"scopeSpans": [{"spans": [{"attributes": [{"value": {"boolValue": 1}}]}]}]}]}',
+        b'{"resourceSpans": [{"scopeSpans": [{"spans": [{"attributes": [{"value": {"bytesValue": "-"}}]}]}]}]}',
+        b'{"resourceSpans": [{"scopeSpans": [{"spans": [{"attributes": [{"value": {"doubleValue": "x"}}]}]}]}]}',
         b"[" * 100_000,
         b'{"a":' * 100_000,
         b'{"a":' * 100_000 + b"1" + b"}" * 100_000,

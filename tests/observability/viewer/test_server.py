@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import pty
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,10 +17,16 @@ import grpc
 import httpx
 import pytest
 
+from observability.viewer.body import MAX_BODY_BYTES
 from observability.viewer.server import Ports, _is_loopback, _listen, _url
 from observability.viewer.server import _greeting as _server_greeting
-from tests.observability.viewer.process import command, free_ports
+from tests.observability.viewer.process import command, free_ports, running_viewer
 from tests.observability.viewer.samples import PROTOBUF, nested
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 TRACE = nested(1, ["root"]).SerializeToString()
 
@@ -163,6 +171,44 @@ def test_endless_head(tmp_path: Path) -> None:
                 sender.sendall(head)
 
 
+def test_too_large_body(tmp_path: Path) -> None:
+    """A sender that sends too much gets to its end and is told so, and not cut off, after which it would come again."""
+    with running_viewer(tmp_path) as viewer, httpx.Client() as sender:
+        for _ in range(3):
+            answer = sender.post(f"{viewer.otlp}/v1/traces", content=bytes(2 * MAX_BODY_BYTES), headers=PROTOBUF)
+            assert answer.status_code == 413
+
+
+def test_bombs(tmp_path: Path) -> None:
+    """What would inflate to far more than the bound is refused before it takes the memory, over either protocol."""
+    size = 256 * 1024 * 1024
+    with running_viewer(tmp_path) as viewer:
+        before = _peak_memory(viewer.pid)
+        for signal_name in ("traces", "logs", "metrics"):
+            for encoding, bomb in (("gzip", gzip.compress(bytes(size), 1)), ("zstd", zstd.compress(bytes(size)))):
+                headers = PROTOBUF | {"content-encoding": encoding}
+                answer = httpx.post(f"{viewer.otlp}/v1/{signal_name}", content=bomb, headers=headers, timeout=20)
+                assert answer.status_code == 413
+        options = [("grpc.max_send_message_length", -1)]
+        with grpc.insecure_channel(viewer.grpc.removeprefix("http://"), options, grpc.Compression.Gzip) as channel:
+            with pytest.raises(grpc.RpcError) as refused:
+                _export(channel)(bytes(size))
+            assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert _peak_memory(viewer.pid) - before < 64 * 1024 * 1024
+
+
+def _peak_memory(pid: int) -> int:
+    """The most that a process has had in memory, in bytes."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("the kernel does not tell")
+
+
+def _export(channel: grpc.Channel) -> grpc.UnaryUnaryMultiCallable[bytes, bytes]:
+    return channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
+
+
 def test_second_viewer(tmp_path: Path) -> None:
     """Two viewers on one folder show the same traces, whichever received them."""
     first, second = free_ports(), free_ports()
@@ -189,12 +235,9 @@ def test_token(tmp_path: Path) -> None:
         assert httpx.post(otlp, content=TRACE, headers=PROTOBUF).status_code == 401
         assert httpx.post(otlp, content=TRACE, headers=PROTOBUF | bearer).status_code == 200
         with grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel:
-            export: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
-                "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
-            )
             with pytest.raises(grpc.RpcError):
-                export(TRACE)
-            export(TRACE, metadata=(("authorization", f"Bearer {token}"),))
+                _export(channel)(TRACE)
+            _export(channel)(TRACE, metadata=(("authorization", f"Bearer {token}"),))
         assert httpx.get(f"{page}/api/recent").status_code == 401
         with httpx.Client(base_url=page) as reader:
             seen = [reader.get("/").text, reader.post("/login", headers=bearer).text]
