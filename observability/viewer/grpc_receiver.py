@@ -52,8 +52,8 @@ def create_grpc_server(intake: Intake, token: Token | None = None) -> grpc.aio.S
         intake: What takes it.
         token: What senders have to know, if they have to know anything.
     """
-    # gRPC assembles a message before we see any of it, so the bound on what is held has to stand before the reading; for
-    # each there are its buffers and our copy at once.
+    # gRPC assembles a message before we see any of it, so the bound on what is held has to stand before the reading:
+    # for each there are its buffers and our copy at once.
     reading = asyncio.Semaphore(MAX_HELD_BYTES // MAX_BODY_BYTES // 2)
 
     def handler(signal: Signal) -> grpc.GenericRpcHandler:
