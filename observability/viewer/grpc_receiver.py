@@ -8,7 +8,8 @@ origin is checked here: no page can make a browser speak HTTP/2 without TLS.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 import grpc
 import grpc.aio
@@ -63,19 +64,20 @@ def create_grpc_server(intake: Intake, token: Token | None = None) -> grpc.aio.S
                 context.set_details("the viewer's token is missing or wrong")
                 return
 
-            async def arriving() -> AsyncIterator[bytes]:
+            async def read() -> AsyncGenerator[bytes]:
                 async with reading:
                     message = await context.read()
                 if not isinstance(message, bytes):
                     raise BrokenError("there is no message")
                 yield message
 
-            try:
-                answer = await intake.take(signal, arriving(), bytes)
-            except RefusedError as error:
-                _refuse(context, error)
-            else:
-                await context.write(answer)
+            async with aclosing(read()) as arriving:
+                try:
+                    answer = await intake.take(signal, arriving, bytes)
+                except RefusedError as error:
+                    _refuse(context, error)
+                else:
+                    await context.write(answer)
 
         # As bytes, for `ingest` to decode; and as streams, since a unary request would be read before there is room.
         method: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(export)

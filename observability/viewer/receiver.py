@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import aclosing
 
 from google.protobuf.message import Message
 from google.rpc.code_pb2 import Code
@@ -76,16 +77,16 @@ def create_receiver(intake: Intake, *, token: Token | None = None, origins: Coll
         def decode(body: bytes) -> bytes:
             return to_protobuf(inflate(body), message()) if media_type == _JSON else inflate(body)
 
-        arriving = request.stream()
-        try:
-            encoded = await intake.take(signal, arriving, decode)
-        except RefusedError as error:
-            response = _refusal(error, media_type)
-            if isinstance(error, TooSlowError) or not await _has_arrived(arriving):
-                response.headers["connection"] = "close"
-            return response
-        except ClientDisconnect:
-            return _refusal(BrokenError("it did not arrive whole"), media_type)
+        async with aclosing(request.stream()) as arriving:
+            try:
+                encoded = await intake.take(signal, arriving, decode)
+            except RefusedError as error:
+                response = _refusal(error, media_type)
+                if isinstance(error, TooSlowError) or not await _has_arrived(arriving):
+                    response.headers["connection"] = "close"
+                return response
+            except ClientDisconnect:
+                return _refusal(BrokenError("it did not arrive whole"), media_type)
         if media_type == _JSON:
             encoded = from_protobuf(answer.FromString(encoded))
         return Response(encoded, media_type=media_type)

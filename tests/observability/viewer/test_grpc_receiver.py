@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -204,3 +206,22 @@ def _retry_delay(refused: grpc.aio.AioRpcError) -> int:
     assert detail.Unpack(info)
     assert for_python == info.SerializeToString()
     return int(info.retry_delay.seconds)
+
+
+@pytest.mark.parametrize("held", [body_module.MAX_HELD_BYTES, 1024], ids=["broken", "no room"])
+async def test_refused_is_gone(store: Store, monkeypatch: pytest.MonkeyPatch, held: int) -> None:
+    """What was refused takes no memory any more, even before garbage is collected."""
+    monkeypatch.setattr(body_module, "MAX_HELD_BYTES", held)
+    message = b"\xff" * 2**20
+    async with _receiving(store) as address, _channel(address) as channel:
+        await _refused(_export(channel)(message))
+        gc.collect()
+        gc.disable()
+        tracemalloc.start()
+        try:
+            for _ in range(10):
+                await _refused(_export(channel)(message))
+            assert tracemalloc.get_traced_memory()[0] < 2 * len(message)
+        finally:
+            tracemalloc.stop()
+            gc.enable()
