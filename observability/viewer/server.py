@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import ipaddress
+import re
 import secrets
 import signal
 import socket
@@ -30,6 +31,7 @@ from observability.viewer.token import LEAST_CHARACTERS, Token
 STOP_TIMEOUT_S = 2
 """How long requests in flight have when the viewer ends."""
 
+_ORIGIN = re.compile(r"https?://[!-.0-~]+")
 _EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - told apart, not listened on
 
 
@@ -67,8 +69,11 @@ async def run_viewer(
         origins: Origins of foreign pages that may send telemetry.
 
     Raises:
-        ViewerError: A port is taken, the folder cannot be used, or the token is too short.
+        ViewerError: A port is taken, the folder cannot be used, the token is too short, or an origin is none.
     """
+    for origin in origins:
+        if _ORIGIN.fullmatch(origin) is None:
+            raise ViewerError(f"{origin!r} is no origin; write one like https://shop.example")
     servers: list[_Server] = []
     bodies = Bodies()
     stopping = asyncio.Event()

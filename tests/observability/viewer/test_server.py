@@ -160,6 +160,17 @@ def test_url(host: str, url: str) -> None:
     assert _url(host, 1) == url
 
 
+def test_second_loopback(tmp_path: Path) -> None:
+    """Over the loopback's other address all three ports answer, too."""
+    (port, otlp_port), (grpc_port, _) = free_ports(), free_ports()
+    with _running(port, otlp_port, tmp_path, "--host", "::1", grpc_port=grpc_port) as process:
+        _greeting(process)
+        assert httpx.post(f"http://[::1]:{otlp_port}/v1/traces", content=TRACE, headers=PROTOBUF).status_code == 200
+        with grpc.insecure_channel(f"[::1]:{grpc_port}") as channel:
+            assert _export(channel)(TRACE) == b""
+        assert len(httpx.get(f"http://[::1]:{port}/api/recent").json()["traces"]) == 1
+
+
 def test_endless_head(tmp_path: Path) -> None:
     """A request whose head never ends is cut off, on both ports, and not read into memory."""
     ports = free_ports()
@@ -262,6 +273,15 @@ def test_given_token(tmp_path: Path) -> None:
             "",
             "clearspan: CLEARSPAN_VIEWER_TOKEN must have at least 16 characters, all of them ASCII\n",
         )
+
+
+@pytest.mark.parametrize("origin", ["https://shop.example/", "shop.example", "*", "null", ""])
+def test_no_origin(tmp_path: Path, origin: str) -> None:
+    """What is no origin, and would never be that of a page, is refused in one line."""
+    starting = command(*free_ports(), tmp_path, "--allow-origin", origin)
+    ended = subprocess.run(starting, capture_output=True, text=True, timeout=20, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == f"clearspan: {origin!r} is no origin; write one like https://shop.example\n"
 
 
 def test_greeting_with_token() -> None:
