@@ -3,7 +3,7 @@ PORT ?= 8000
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 export UV_PYTHON_DOWNLOADS ?= never
 
-.PHONY: run test test-stack programs check format clean drill bench secrets dashboards
+.PHONY: run test test-stack programs check format clean drill bench fuzz secrets dashboards
 .DEFAULT_GOAL := run
 
 run: .venv/.synced ## start everything; PORT=9000 moves all ports
@@ -24,6 +24,9 @@ drill: .venv/.synced ## break one thing after the other under load, then kill at
 bench: .venv/.synced ## what things cost, side by side
 	@.venv/bin/python -m benchmarks.chain
 	@.venv/bin/python -m benchmarks.events
+
+fuzz: .venv/.synced ## a hundred thousand hostile requests to the viewer; ARGS="--inputs 1000 --seed 1"
+	@exec .venv/bin/python -m tests.observability.viewer.fuzz $(ARGS)
 
 secrets: ## the passwords of compose.yaml, where they are not there yet
 	@python3 deploy/passwords.py
