@@ -3,7 +3,7 @@ PORT ?= 8000
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 export UV_PYTHON_DOWNLOADS ?= never
 
-.PHONY: run test test-stack programs check format clean drill bench secrets dashboards
+.PHONY: run test test-stack programs check format clean drill bench fuzz secrets dashboards
 .DEFAULT_GOAL := run
 
 run: .venv/.synced ## start everything; PORT=9000 moves all ports
@@ -13,7 +13,7 @@ test: .venv/.synced ## run all tests
 	@exec .venv/bin/pytest --numprocesses auto $(ARGS)
 
 test-stack: programs ## the real collector, Jaeger, Prometheus and Loki with the committed configs
-	@exec .venv/bin/pytest -m stack $(ARGS)
+	@exec .venv/bin/pytest -m stack --numprocesses 2 --dist loadfile $(ARGS)
 
 programs: .venv/.synced ## what test-stack runs and check renders with, built once into .stack/
 	@.venv/bin/python -m tests.stack.programs
@@ -25,6 +25,9 @@ bench: .venv/.synced ## what things cost, side by side
 	@.venv/bin/python -m benchmarks.chain
 	@.venv/bin/python -m benchmarks.events
 	@.venv/bin/python -m benchmarks.viewer
+
+fuzz: .venv/.synced ## a hundred thousand hostile requests to the viewer; ARGS="--inputs 1000 --seed 1"
+	@exec .venv/bin/python -m tests.observability.viewer.fuzz $(ARGS)
 
 secrets: ## the passwords of compose.yaml, where they are not there yet
 	@python3 deploy/passwords.py

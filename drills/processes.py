@@ -136,7 +136,7 @@ async def running_shop(folder: Path, *, servers: bool = False) -> AsyncIterator[
         servers: Whether the services are on a PostgreSQL and a NATS, and not on SQLite files and HTTP.
     """
     names = [service.name for service in read_services(ROOT / "pyproject.toml")]
-    *ports, page, otlp, redis = free_ports(len(names) + 3)
+    *ports, page, otlp, grpc, redis = free_ports(len(names) + 4)
     urls = {name: f"http://127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)}
     metrics = Metrics()
     async with AsyncExitStack() as stack:
@@ -147,7 +147,8 @@ async def running_shop(folder: Path, *, servers: bool = False) -> AsyncIterator[
             "OTEL_METRIC_EXPORT_INTERVAL": f"{EXPORT_INTERVAL_S * 1000:.0f}",
         }
         clearspan = [sys.executable, "-m", "observability.cli"]
-        viewer = [*clearspan, "viewer", "--port", str(page), "--otlp-port", str(otlp), "--data-dir", str(folder)]
+        listening = ["--port", str(page), "--otlp-port", str(otlp), "--grpc-port", str(grpc)]
+        viewer = [*clearspan, "viewer", *listening, "--data-dir", str(folder)]
         members: dict[str, Member | ServerMember] = {
             "viewer": Member("viewer", viewer, environment, f"http://127.0.0.1:{page}", "/livez", folder / "viewer.log")
         }

@@ -95,17 +95,28 @@ def serve(
 
 @app.command()
 def viewer(
+    *,
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the pages.")] = 16686,
     otlp_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of OTLP over HTTP.")] = 4318,
+    grpc_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of OTLP over gRPC.")] = 4317,
     data_dir: DataDir = Path(".clearspan"),
+    allow_origin: Annotated[
+        list[str] | None, typer.Option(help="Origin of pages that may send, such as https://shop.example; repeatable.")
+    ] = None,
 ) -> None:
-    """Run the viewer alone, for any program that speaks OTLP."""
-    from observability.viewer.server import ViewerError, run_viewer
+    """Run the viewer alone, for any program that speaks OTLP.
+
+    On another address than the loopback it asks everybody for a token: CLEARSPAN_VIEWER_TOKEN, or one that it prints.
+    """
+    from observability.secret_files import SecretError, variable
+    from observability.viewer.server import Ports, ViewerError, run_viewer
 
     try:
-        asyncio.run(run_viewer(host=host, port=port, otlp_port=otlp_port, data_dir=data_dir))
-    except ViewerError as error:
+        token = variable("CLEARSPAN_VIEWER_TOKEN")
+        ports = Ports(port, otlp_port, grpc_port)
+        asyncio.run(run_viewer(host=host, ports=ports, data_dir=data_dir, token=token, origins=allow_origin or ()))
+    except (SecretError, ViewerError) as error:
         _fail(error)
 
 

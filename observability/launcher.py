@@ -28,7 +28,7 @@ from observability.project import ProjectError, read_table
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-BASE_PORT, PAGE_PORT, OTLP_PORT = 8000, 16686, 4318
+BASE_PORT, PAGE_PORT, OTLP_PORT, GRPC_PORT = 8000, 16686, 4318, 4317
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 9.0
 STOP_SHARE_S = 0.6
@@ -117,8 +117,8 @@ async def launch(pyproject: Path, *, base_port: int, data_dir: Path) -> int:
     """
     services = read_services(pyproject)
     offset = base_port - BASE_PORT
-    page, otlp = PAGE_PORT + offset, OTLP_PORT + offset
-    _check_ports([*(service.port + offset for service in services), page, otlp], base_port)
+    page, otlp, grpc = (port + offset for port in (PAGE_PORT, OTLP_PORT, GRPC_PORT))
+    _check_ports([*(service.port + offset for service in services), page, otlp, grpc], base_port)
     console = Console(highlight=False, soft_wrap=True)
     launcher = _Launcher(console, width=max(len(service.name) for service in services))
     urls = {service.name: f"http://127.0.0.1:{service.port + offset}" for service in services}
@@ -129,7 +129,8 @@ async def launch(pyproject: Path, *, base_port: int, data_dir: Path) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     try:
-        arguments = ["viewer", "--port", str(page), "--otlp-port", str(otlp), "--data-dir", str(data_dir)]
+        ports = ["--port", str(page), "--otlp-port", str(otlp), "--grpc-port", str(grpc)]
+        arguments = ["viewer", *ports, "--data-dir", str(data_dir)]
         await launcher.start("viewer", arguments, environment, f"http://127.0.0.1:{page}", "/livez")
         for service in services:
             await launcher.start(

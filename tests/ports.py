@@ -7,16 +7,16 @@ import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from observability.launcher import BASE_PORT, OTLP_PORT, PAGE_PORT
+from observability.launcher import BASE_PORT, GRPC_PORT, OTLP_PORT, PAGE_PORT
 
 
 def free_base_port(services: Sequence[int] = (BASE_PORT,)) -> int:
-    """A `--port` with which the services of these ports, the pages and the receiver all find theirs free."""
+    """A `--port` with which the services of these ports, the pages and the receivers all find theirs free."""
     # Two test runs on one machine look in different places, since a port found free is not held until it is used.
     for base in range(20_000 + os.getpid() % 500 * 37, 40_000, 37):
         with ExitStack() as held:
             try:
-                for port in (*services, PAGE_PORT, OTLP_PORT):
+                for port in (*services, PAGE_PORT, OTLP_PORT, GRPC_PORT):
                     held.enter_context(socket.socket()).bind(("127.0.0.1", port - BASE_PORT + base))
             except OSError:
                 continue

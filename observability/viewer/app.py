@@ -16,15 +16,17 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from observability.viewer.fields import KINDS
-from observability.viewer.guard import SECURITY_HEADERS, LoopbackGuard
+from observability.viewer.guard import SECURITY_HEADERS, Guard
 from observability.viewer.jaeger import log_json, trace_json
 from observability.viewer.recent import summary_json, whole_trace_json
 from observability.viewer.search import BadParameterError, parse_limit, parse_trace_id, search
 from observability.viewer.store import Store
+from observability.viewer.token import Token, TokenGuard
 
 _PAGES = Path(__file__).with_name("pages")
 _ASSETS = {"viewer.css": "text/css", "list.js": "text/javascript", "trace.js": "text/javascript"} | {
-    "common.js": "text/javascript"
+    "common.js": "text/javascript",
+    "login.js": "text/javascript",
 }
 
 
@@ -41,12 +43,13 @@ class _SecurityHeaders:
         await self.app(scope, receive, send_with_headers)
 
 
-def create_pages(store: Store, *, otlp_url: str) -> Starlette:
+def create_pages(store: Store, *, otlp_url: str, token: Token | None = None) -> Starlette:
     """Make the application that shows what a store holds.
 
     Args:
         store: Is only read.
         otlp_url: Where telemetry can be sent to; told to the reader while there is none.
+        token: What readers have to know, if they have to know anything.
     """
     # Handlers that read the store run in threads, so that the event loop stays free for senders, and two at a time,
     # since an answer may take much memory.
@@ -129,7 +132,11 @@ def create_pages(store: Store, *, otlp_url: str) -> Starlette:
             Route("/api/traces/{trace_id}", in_thread(trace)),
             Route("/api/traces/{trace_id}/logs", in_thread(logs)),
         ],
-        middleware=[Middleware(_SecurityHeaders), Middleware(LoopbackGuard)],
+        middleware=[
+            Middleware(_SecurityHeaders),
+            Middleware(Guard, any_host=token is not None),
+            *([] if token is None else [Middleware(TokenGuard, token, pages=True)]),
+        ],
         exception_handlers={BadParameterError: _failed_with(400), sqlite3.Error: _failed_with(503)},
     )
 

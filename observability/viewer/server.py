@@ -1,26 +1,37 @@
-"""The viewer as a process: pages on one port, OTLP on another, one store."""
+"""The viewer as a process: pages, OTLP over HTTP and OTLP over gRPC, each on its port, and one store."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import errno
-import gc
+import ipaddress
+import re
+import secrets
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import uvicorn
 
 from observability.viewer.app import create_pages
 from observability.viewer.body import Bodies
 from observability.viewer.database import DatabaseError
+from observability.viewer.grpc_receiver import create_grpc_server
+from observability.viewer.intake import Intake
 from observability.viewer.receiver import create_receiver
 from observability.viewer.store import Store
+from observability.viewer.token import LEAST_CHARACTERS, Token
 
+STOP_TIMEOUT_S = 2
+"""How long requests in flight have when the viewer ends."""
+
+_ORIGIN = re.compile(r"https?://[!-.0-~]+")
 _EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - told apart, not listened on
 
 
@@ -28,45 +39,71 @@ class ViewerError(Exception):
     """The viewer cannot start; the message says what to change."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where the viewer listens."""
+
+    pages: int
+    otlp_http: int
+    otlp_grpc: int
+
+
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to `run_viewer`: they are for both servers."""
+        """Leave the signals to `run_viewer`: they are for all servers."""
         yield
 
 
-async def run_viewer(*, host: str, port: int, otlp_port: int, data_dir: Path) -> None:
+async def run_viewer(
+    *, host: str, ports: Ports, data_dir: Path, token: str | None = None, origins: Collection[str] = ()
+) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
-        host: Address to listen on; only requests that name a loopback host are answered.
-        port: Port of the pages and of Jaeger's API.
-        otlp_port: Port of OTLP over HTTP.
+        host: Address to listen on. On the loopback only requests that name a loopback host are answered; on any other
+            only those that know the token.
+        ports: Ports to listen on.
         data_dir: Folder of the database.
+        token: The secret that is asked for beyond the loopback; by default a new one, which is printed.
+        origins: Origins of foreign pages that may send telemetry.
 
     Raises:
-        ViewerError: A port is taken, or the folder cannot be used.
+        ViewerError: A port is taken, the folder cannot be used, the token is too short, or an origin is none.
     """
+    for origin in origins:
+        if _ORIGIN.fullmatch(origin) is None:
+            raise ViewerError(f"{origin!r} is no origin; write one like https://shop.example")
     servers: list[_Server] = []
     bodies = Bodies()
-    # A request makes thousands of objects and no cycles: by default it would be searched for some again and again.
-    gc.freeze()
-    gc.set_threshold(50_000)
+    stopping = asyncio.Event()
 
     def stop() -> None:
+        stopping.set()
         bodies.stop()
         for server in servers:
             server.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
-    page_url, otlp_url = _url(host, port), _url(host, otlp_port)
+    made = None if _is_loopback(host) or token else secrets.token_urlsafe()
+    guard = None if _is_loopback(host) else _checked(token or made or "")
+    otlp_url = _url(host, ports.otlp_http)
     with ExitStack() as stack:
-        sockets = [stack.enter_context(_listen(host, number)) for number in (port, otlp_port)]
+        sockets = [stack.enter_context(_listen(host, port)) for port in (ports.pages, ports.otlp_http)]
+        _listen(host, ports.otlp_grpc).close()  # gRPC itself does not tell why it cannot
         try:
             store = stack.enter_context(closing(Store(data_dir)))
         except DatabaseError as error:
             raise ViewerError(str(error)) from error
+        intake = Intake(store, bodies)
+        grpc_server = create_grpc_server(intake, guard)
+        address = f"[{host}]:{ports.otlp_grpc}" if ":" in host else f"{host}:{ports.otlp_grpc}"
+        try:
+            grpc_server.add_insecure_port(address)
+        except RuntimeError as error:  # taken a moment ago
+            raise ViewerError(f"cannot listen on {address}") from error
+        await grpc_server.start()
         servers += [
             _Server(
                 uvicorn.Config(
@@ -75,29 +112,63 @@ async def run_viewer(*, host: str, port: int, otlp_port: int, data_dir: Path) ->
                     access_log=False,
                     server_header=False,
                     proxy_headers=False,
-                    timeout_graceful_shutdown=2,
+                    timeout_graceful_shutdown=STOP_TIMEOUT_S,
                     ws="none",
                     http="h11",  # bounds the head of a request; the faster parser reads one without end into memory
                 )
             )
-            for app in (create_pages(store, otlp_url=otlp_url), create_receiver(store, bodies))
+            for app in (
+                create_pages(store, otlp_url=otlp_url, token=guard),
+                create_receiver(intake, token=guard, origins=origins),
+            )
         ]
-        print(_greeting(page_url, otlp_url, whole=sys.stdout.isatty()), flush=True)  # noqa: T201 - it is asked for by hand
+
+        async def stop_grpc() -> None:
+            await stopping.wait()
+            await grpc_server.stop(STOP_TIMEOUT_S)
+
+        print(_greeting(host, ports, made, whole=sys.stdout.isatty()), flush=True)  # noqa: T201 - it is asked for by hand
         async with asyncio.TaskGroup() as group:
+            group.create_task(stop_grpc())
             for server, listener in zip(servers, sockets, strict=True):
                 group.create_task(server.serve(sockets=[listener]))
 
 
-def _greeting(page_url: str, otlp_url: str, *, whole: bool) -> str:
-    """Where the pages are and how to send; one line for a program that reads it."""
-    pages = f"traces are at {page_url}"
+def _greeting(host: str, ports: Ports, token: str | None, *, whole: bool) -> str:
+    """Where the pages are and how to send; one line for a program that reads it.
+
+    Args:
+        host: Address that is listened on.
+        ports: Ports that are listened on.
+        token: The secret, if nobody knows it yet.
+        whole: Whether there is room for more than a line.
+    """
+    # A browser neither sends nor logs what stands after the #.
+    pages = f"traces are at {_url(host, ports.pages)}{f'/#token={token}' if token else ''}"
+    http, grpc = _url(host, ports.otlp_http), _url(host, ports.otlp_grpc)
     if not whole:
-        return f"{pages}, OTLP over HTTP is received at {otlp_url}"
+        return f"{pages}, OTLP is received over HTTP at {http}, over gRPC at {grpc}"
+    header = f"export OTEL_EXPORTER_OTLP_HEADERS=authorization={quote(f'Bearer {token}')}\n" if token else ""
     return f"""{pages}
 
-export OTEL_EXPORTER_OTLP_ENDPOINT={otlp_url}
+export OTEL_EXPORTER_OTLP_ENDPOINT={http}
 export OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf
+{header}
+or over gRPC, OTEL_EXPORTER_OTLP_PROTOCOL=grpc, at {grpc}
 """
+
+
+def _checked(token: str) -> Token:
+    if len(token) < LEAST_CHARACTERS or not token.isascii():
+        raise ViewerError(f"CLEARSPAN_VIEWER_TOKEN must have at least {LEAST_CHARACTERS} characters, all of them ASCII")
+    return Token(token)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _url(host: str, port: int) -> str:
@@ -116,6 +187,8 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         if error.errno == errno.EADDRINUSE:
-            raise ViewerError(f"port {port} is taken; choose another with --port or --otlp-port") from error
+            raise ViewerError(
+                f"port {port} is taken; choose another with --port, --otlp-port or --grpc-port"
+            ) from error
         raise ViewerError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
     return listener

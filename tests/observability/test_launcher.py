@@ -146,14 +146,16 @@ def test_service_that_does_not_start(tmp_path: Path) -> None:
     assert process.returncode == 1
 
 
-def test_taken_port(tmp_path: Path) -> None:
-    """A taken port ends with one line that names it and the way to choose another."""
+@pytest.mark.parametrize("port", [8000, 16686, 4318, 4317], ids=["service", "pages", "http", "grpc"])
+def test_taken_port(tmp_path: Path, port: int) -> None:
+    """A taken port, of those that move along too, ends with one line that names it and the way to choose another."""
     base = _project(tmp_path)
+    moved = port - 8000 + base
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", base))
+        taken.bind(("127.0.0.1", moved))
         taken.listen()
         output, _ = (process := _up(tmp_path, "--port", str(base))).communicate(timeout=20)
-    assert output.startswith(f"clearspan: port {base} is taken")
+    assert output.startswith(f"clearspan: port {moved} is taken")
     assert "--port" in output
     assert (len(output.splitlines()), process.returncode) == (1, 1)
 

@@ -17,11 +17,6 @@ from tests.stack.stack import Stack, running_stack
 from tests.stack.trouble import trouble
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Ask for what went wrong one test right after the other: after five minutes of nothing rates are 0."""
-    items.sort(key=lambda item: "troubled" in getattr(item, "fixturenames", ()))
-
-
 @dataclass
 class ObservedShop:
     """The shop on real servers, and the stack that it tells everything."""

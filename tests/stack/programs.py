@@ -1,5 +1,7 @@
 """The programs of the stack, built from the Go module proxy into `.stack/`, since no image can be had where tests run.
 
+Beside them what sends to the viewer: telemetrygen, and the SDK for JavaScript from npm's registry.
+
 `python -m tests.stack.programs` builds what is not there, of those it is told or of all. Their versions stand here, and
 so decide what is tested.
 """
@@ -20,10 +22,12 @@ CACHE = Path(__file__).parents[2] / ".stack"
 
 COLLECTOR_VERSION = "0.159.0"
 
-_UNLISTED = "github.com/open-telemetry/opentelemetry-collector-contrib/connector/servicegraphconnector"
+_CONTRIB = "github.com/open-telemetry/opentelemetry-collector-contrib"
+_UNLISTED = f"{_CONTRIB}/connector/servicegraphconnector"
 """A module that the public checksum database may have no entry for."""
 
 _COLLECTOR = Path(__file__).with_name("otelcol.yaml")
+_BUILDERS = {"go": "https://go.dev/dl", "npm": "https://nodejs.org"}
 _SMALL = "--ldflags=-s -w"
 
 
@@ -33,13 +37,14 @@ class ProgramError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One program: its version as the project itself names it, and how it is built into a file."""
+    """One program: its version as the project itself names it, how it is built into a file or folder, and by what."""
 
     name: str
     version: str
     build: Callable[[Path, Path], None]
     manifest: Path | None = None
     """What says what it is made of, beside its version."""
+    builder: str = "go"
 
     @property
     def path(self) -> Path:
@@ -82,6 +87,25 @@ def _installed(package: str, module_version: str) -> Callable[[Path, Path], None
     return build
 
 
+def _packages(*names: str) -> Callable[[Path, Path], None]:
+    """Packages for Node.js, in a folder that has nothing else; what they would run at their installation is not run."""
+
+    def build(folder: Path, target: Path) -> None:
+        (folder / "package.json").write_text('{"private": true}')
+        _run(folder, "npm", "install", "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", *names)
+        shutil.copytree(folder, target, symlinks=True)
+
+    return build
+
+
+_JAVASCRIPT_VERSION = "0.223.1"
+"""The last one that runs on Node.js 18 and 20."""
+_JAVASCRIPT = (
+    "@opentelemetry/api@1.9.1",
+    "@opentelemetry/sdk-trace-base@2.12.1",
+    *(f"@opentelemetry/exporter-trace-otlp-{protocol}@{_JAVASCRIPT_VERSION}" for protocol in ("http", "proto", "grpc")),
+)
+
 # Prometheus finds its targets in its config only: what looks into clouds for them takes most of the build.
 _PROMETHEUS = ("v0.316.0", "-tags=remove_all_sd")
 
@@ -102,6 +126,8 @@ PROGRAMS = {
         Program("jaeger", "2.13.0", _module("github.com/jaegertracing/jaeger/cmd/jaeger", "v1.76.0")),
         Program("loki", "3.7.8", _module("github.com/grafana/loki/v3/cmd/loki", "v3.7.8", replace=_LOKI_FORKS)),
         Program("docker-compose", "5.2.0", _module("github.com/docker/compose/v5/cmd", "v5.2.0")),
+        Program("telemetrygen", "0.160.0", _module(f"{_CONTRIB}/cmd/telemetrygen", "v0.160.0")),
+        Program("opentelemetry-js", _JAVASCRIPT_VERSION, _packages(*_JAVASCRIPT), builder="npm"),
         Program("kustomize", "5.8.2", _installed("sigs.k8s.io/kustomize/kustomize/v5", "v5.8.2")),
     )
 }
@@ -115,8 +141,10 @@ def program(name: str) -> Path:
     """
     found = PROGRAMS[name]
     if not found.path.exists():
-        if shutil.which("go") is None:
-            raise ProgramError(f"{name} is built from its source, and for that Go is needed: https://go.dev/dl")
+        if shutil.which(found.builder) is None:
+            raise ProgramError(
+                f"{name} is built by {found.builder}, which is not installed: {_BUILDERS[found.builder]}"
+            )
         folder = CACHE / "build" / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

@@ -102,6 +102,7 @@ class Ports:
     loki_grpc: int
     viewer_page: int
     viewer_otlp: int
+    viewer_grpc: int
 
 
 @dataclass
@@ -271,9 +272,9 @@ def _loki(folder: Path, ports: Ports) -> Member:
 
 
 def _viewer(folder: Path, ports: Ports) -> Member:
-    options = (f"--port={ports.viewer_page}", f"--otlp-port={ports.viewer_otlp}", f"--data-dir={folder / 'viewer'}")
+    listening = (f"--port={ports.viewer_page}", f"--otlp-port={ports.viewer_otlp}", f"--grpc-port={ports.viewer_grpc}")
     return Member(
-        [sys.executable, "-m", "observability.cli", "viewer", *options],
+        [sys.executable, "-m", "observability.cli", "viewer", *listening, f"--data-dir={folder / 'viewer'}"],
         f"http://127.0.0.1:{ports.viewer_page}/api/services",
         folder / "viewer.log",
     )

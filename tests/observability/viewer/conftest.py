@@ -10,6 +10,7 @@ import pytest
 
 from observability.viewer.app import create_pages
 from observability.viewer.body import Bodies
+from observability.viewer.intake import Intake
 from observability.viewer.receiver import create_receiver
 from observability.viewer.store import Store
 
@@ -34,6 +35,6 @@ async def pages(store: Store) -> AsyncIterator[httpx.AsyncClient]:
 async def receiver(store: Store) -> AsyncIterator[httpx.AsyncClient]:
     """A sender to the store."""
     async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(create_receiver(store, Bodies())), base_url="http://localhost"
+        transport=httpx.ASGITransport(create_receiver(Intake(store, Bodies()))), base_url="http://localhost"
     ) as client:
         yield client

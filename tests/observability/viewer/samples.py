@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
+from base64 import b64decode
 from collections.abc import Sequence
+from typing import Any
 
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
@@ -15,6 +20,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 from observability.viewer.store import Store
 
 PROTOBUF = {"content-type": "application/x-protobuf"}
+JSON = {"content-type": "application/json"}
 START_NS = 1_700_000_000_000_000_000
 
 
@@ -140,3 +146,19 @@ def deep(levels: int) -> AnyValue:
 def failed(message: str) -> Status:
     """The status of a span that failed."""
     return Status(code=Status.STATUS_CODE_ERROR, message=message)
+
+
+def as_json(message: Message) -> bytes:
+    """A message in OTLP's JSON, written without what is tested."""
+
+    def with_hex(value: Any) -> Any:
+        if isinstance(value, list):
+            return [with_hex(one) for one in value]
+        if isinstance(value, dict):
+            return {
+                name: b64decode(one).hex() if name in ("traceId", "spanId", "parentSpanId") else with_hex(one)
+                for name, one in value.items()
+            }
+        return value
+
+    return json.dumps(with_hex(MessageToDict(message, use_integers_for_enums=True))).encode()

@@ -4,23 +4,35 @@ import asyncio
 import gzip
 import logging
 import sqlite3
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import httpx
 import pytest
+from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from observability.viewer import body as body_module
-from observability.viewer.body import MAX_BODY_BYTES
+from observability.viewer.body import MAX_BODY_BYTES, Bodies
+from observability.viewer.intake import Intake
+from observability.viewer.receiver import create_receiver
 from observability.viewer.store import Store
-from tests.observability.viewer.samples import PROTOBUF, nested
+from observability.viewer.token import Token
+from tests.observability.viewer.samples import JSON, PROTOBUF, as_json, nested, trace_id
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 pytestmark = pytest.mark.anyio
 
 TRACE = nested(1, ["root", "child"]).SerializeToString()
+TRACE_JSON = as_json(nested(1, ["root", "child"]))
 GZIP = {**PROTOBUF, "content-encoding": "gzip"}
+ZSTD = {**PROTOBUF, "content-encoding": "zstd"}
 
 
 class _Slow:
@@ -41,9 +53,10 @@ class _Slow:
     [
         (PROTOBUF, TRACE),
         (GZIP, gzip.compress(TRACE)),
+        (ZSTD, zstd.compress(TRACE)),
         ({"content-type": "Application/X-Protobuf; charset=utf-8", "content-encoding": "GZIP"}, gzip.compress(TRACE)),
     ],
-    ids=["plain", "gzip", "loosely written"],
+    ids=["plain", "gzip", "zstd", "loosely written"],
 )
 async def test_stored(store: Store, receiver: httpx.AsyncClient, headers: dict[str, str], body: bytes) -> None:
     """What was answered with 200 is stored, however often it comes."""
@@ -52,6 +65,32 @@ async def test_stored(store: Store, receiver: httpx.AsyncClient, headers: dict[s
         assert (response.status_code, response.content) == (200, b"")
         assert response.headers["content-type"] == "application/x-protobuf"
     assert store.counts() == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        (JSON, TRACE_JSON),
+        ({"content-type": "application/json; charset=utf-8", "content-encoding": "gzip"}, gzip.compress(TRACE_JSON)),
+    ],
+    ids=["plain", "gzip"],
+)
+async def test_json(store: Store, receiver: httpx.AsyncClient, headers: dict[str, str], body: bytes) -> None:
+    """The same trace in JSON is stored as the same spans, and the answer is JSON too."""
+    await receiver.post("/v1/traces", content=TRACE, headers=PROTOBUF)
+    stored = store.trace(trace_id(1))
+    response = await receiver.post("/v1/traces", content=body, headers=headers)
+    assert (response.status_code, response.json(), response.headers["content-type"]) == (200, {}, "application/json")
+    assert store.trace(trace_id(1)) == stored
+
+
+async def test_json_partly_stored(receiver: httpx.AsyncClient) -> None:
+    """What of a request in JSON is refused is counted as JSON has 64-bit numbers, in text."""
+    spans = [{"traceId": "00", "spanId": "eee19b7ec3c1b174", "name": "root"}]
+    body = {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}
+    response = await receiver.post("/v1/traces", json=body)
+    assert response.status_code == 200
+    assert response.json() == {"partialSuccess": {"rejectedSpans": "1", "errorMessage": "1 with invalid ids"}}
 
 
 async def test_partly_stored(receiver: httpx.AsyncClient) -> None:
@@ -68,22 +107,34 @@ async def test_partly_stored(receiver: httpx.AsyncClient) -> None:
     [
         ({}, b"", 415),
         ({"content-type": "text/plain"}, b"", 415),
-        ({"content-type": "application/json"}, b"{}", 415),
+        ({"content-type": "application/json-seq"}, b"{}", 415),
         ({**PROTOBUF, "content-encoding": "br"}, b"", 415),
         ({**PROTOBUF, "content-encoding": "gzip, gzip"}, b"", 415),
+        ({**JSON, "content-encoding": "br"}, b"{}", 415),
         (PROTOBUF, b"\xff\xff\xff", 400),
+        (JSON, b"[]", 400),
+        (JSON, TRACE, 400),
         (GZIP, b"no gzip", 400),
         (GZIP, gzip.compress(b"x" * 1000)[:-20], 400),
         (GZIP, gzip.compress(bytes(MAX_BODY_BYTES + 1)), 413),
+        (ZSTD, zstd.compress(bytes(MAX_BODY_BYTES + 1)), 413),
         (PROTOBUF, bytes(MAX_BODY_BYTES + 1), 413),
     ],
-    ids=["none", "text", "json", "brotli", "twice", "garbage", "no gzip", "cut off", "bomb", "too large"],
+    ids=[
+        *("none", "text", "other json", "brotli", "twice", "brotli json", "garbage", "no object", "no json", "no gzip"),
+        *("cut off", "bomb", "zstd bomb", "too large"),
+    ],
 )
 async def test_unreadable(receiver: httpx.AsyncClient, headers: dict[str, str], body: bytes, status: int) -> None:
     """What cannot be read is refused with the status that keeps its sender from repeating it."""
     for signal in ("traces", "logs", "metrics"):
         response = await receiver.post(f"/v1/{signal}", content=body, headers=headers)
         assert response.status_code == status
+        if headers.items() >= JSON.items():
+            assert (response.headers["content-type"], "message" in response.json()) == ("application/json", True)
+        elif headers.items() >= PROTOBUF.items():
+            assert response.headers["content-type"] == "application/x-protobuf"
+            assert Status.FromString(response.content).message
 
 
 async def test_too_many_requests(receiver: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,3 +196,61 @@ async def test_locked_file(store: Store, receiver: httpx.AsyncClient, tmp_path: 
         other.execute("BEGIN IMMEDIATE")
         assert (await receiver.post("/v1/traces", content=TRACE, headers=PROTOBUF)).status_code == 503
     assert (await receiver.post("/v1/traces", content=TRACE, headers=PROTOBUF)).status_code == 200
+
+
+PREFLIGHT = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
+
+
+async def test_listed_origin(store: Store) -> None:
+    """A page of a listed origin may send and read the answer, a refusal too."""
+    listed = {"origin": "https://shop.example", "sec-fetch-site": "cross-site"}
+    async with _receiver(store, origins=["https://shop.example"]) as client:
+        preflight = await client.options("/v1/traces", headers=listed | PREFLIGHT)
+        assert preflight.status_code == 200
+        assert preflight.headers["access-control-allow-methods"] == "POST"
+        for body, status in ((TRACE_JSON, 200), (b"no json", 400)):
+            answer = await client.post("/v1/traces", content=body, headers=listed | JSON)
+            assert answer.status_code == status
+            assert answer.headers["access-control-allow-origin"] == "https://shop.example"
+    assert store.counts() == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://shop.example", "https://shop.example:8443", "https://shop.example.evil.example", "null"]
+)
+async def test_other_origin(store: Store, origin: str) -> None:
+    """No other origin may, however near."""
+    async with _receiver(store, origins=["https://shop.example"]) as client:
+        for answer in (
+            await client.options("/v1/traces", headers={"origin": origin} | PREFLIGHT),
+            await client.post("/v1/traces", content=TRACE_JSON, headers={"origin": origin} | JSON),
+        ):
+            assert answer.status_code == 403
+            assert "access-control-allow-origin" not in answer.headers
+    assert store.counts() == (0, 0)
+
+
+async def test_no_origin(receiver: httpx.AsyncClient) -> None:
+    """Where none is listed, nothing is said of origins."""
+    answer = await receiver.post("/v1/traces", content=TRACE, headers={"origin": "http://localhost"} | PROTOBUF)
+    assert answer.status_code == 200
+    assert not any(name.startswith("access-control") for name in answer.headers)
+
+
+async def test_token(store: Store) -> None:
+    """Where a token is asked for, it comes before everything else, but for a browser's question whether it may send."""
+    listed = {"origin": "https://shop.example"}
+    token = {"authorization": "Bearer a secret of the test"}
+    async with _receiver(store, token=Token("a secret of the test"), origins=["https://shop.example"]) as client:
+        assert (await client.options("/v1/traces", headers=listed | PREFLIGHT)).status_code == 200
+        for headers in (PROTOBUF, PROTOBUF | listed, {"content-type": "text/plain"}):
+            answer = await client.post("/v1/traces", content=TRACE, headers=headers)
+            assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+        answer = await client.post("/v1/traces", content=TRACE, headers=PROTOBUF | token | {"host": "viewer.example"})
+        assert answer.status_code == 200
+    assert store.counts() == (1, 2)
+
+
+def _receiver(store: Store, *, token: Token | None = None, origins: Sequence[str] = ()) -> httpx.AsyncClient:
+    app = create_receiver(Intake(store, Bodies()), token=token, origins=origins)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")

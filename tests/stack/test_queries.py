@@ -1,13 +1,14 @@
-"""Every panel of every dashboard shows something in the real pipeline, or `empty.py` says why it does not.
+"""Every panel of every dashboard and every rule has something to show in the real pipeline, or `empty.py` says why not.
 
 It has seen orders of all kinds, and services that hang (`trouble.py`).
 """
 
 from __future__ import annotations
 
+import httpx
 import pytest
 
-from tests.queries import dashboard_queries, dashboards, log_queries
+from tests.queries import dashboard_queries, dashboards, log_queries, operands, rules
 from tests.stack.answers import without_data, without_lines
 from tests.stack.empty import never, sometimes
 from tests.stack.series import committed, running
@@ -62,3 +63,35 @@ def test_the_committed_list_is_what_comes_out_of_the_pipeline(prometheus: str) -
         if name in committed() and not series.labels <= committed()[name].labels
     }
     assert unknown_labels == {}
+
+
+def test_every_rule_is_evaluated(prometheus: str) -> None:
+    """Prometheus has loaded every rule of ours."""
+    answer = httpx.get(f"{prometheus}/api/v1/rules", trust_env=False).raise_for_status().json()
+    loaded = {rule["name"] for group in answer["data"]["groups"] for rule in group["rules"]}
+    assert loaded == {rule.name for rule in rules()}
+
+
+def test_no_rule_fails(prometheus: str) -> None:
+    """Prometheus could evaluate each rule."""
+    answer = httpx.get(f"{prometheus}/api/v1/rules", trust_env=False).raise_for_status().json()
+    assert {
+        rule["name"]: rule.get("lastError")
+        for group in answer["data"]["groups"]
+        for rule in group["rules"]
+        if rule["health"] == "err"
+    } == {}
+
+
+def test_every_recorded_series_has_data(prometheus: str) -> None:
+    """Each expression of a rule that records returns data, or it is known why it does not."""
+    expressions = {rule.expression for rule in rules() if not rule.is_alert}
+    assert without_data(prometheus, {one for one in expressions if not never(one) and not sometimes(one)}) == set()
+    expected = {one for one in expressions if never(one)}
+    assert without_data(prometheus, expected, expected=expected) == expected
+
+
+def test_every_alert_could_fire(prometheus: str) -> None:
+    """Whatever an alert compares has data: its silence means that all is well."""
+    compared = {operand for rule in rules() if rule.is_alert for operand in operands(rule.expression)}
+    assert without_data(prometheus, {one for one in compared if not never(one) and not sometimes(one)}) == set()
