@@ -43,6 +43,6 @@ function bytes(value) {
 /** The search for traces that have this value, in the viewer's language (query.py). */
 export function search(key, value) {
   const quoted = (text) => `"${text.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`;
-  const name = /^[^\s"=!<>]+$/.test(key) ? key : quoted(key);
+  const name = /^[\w.-]+$/.test(key) ? key : quoted(key);
   return `/traces?${new URLSearchParams({ q: `${name}=${quoted(textOf(value))}` })}`;
 }

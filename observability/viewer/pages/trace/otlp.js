@@ -9,7 +9,7 @@ const STATUSES = ["unset", "ok", "error"];
 
 /**
  * @typedef {{key: string, value: unknown}} Attribute
- * @typedef {object} Span Times are nanoseconds from the trace's start; `start` may be negative nowhere but in links.
+ * @typedef {object} Span Times are nanoseconds from the trace's start.
  * @typedef {object} Trace `start` is nanoseconds since 1970, exact.
  */
 
@@ -61,7 +61,7 @@ function* items(values, resources, scopes, leaves) {
       const name = resource.find(({ key }) => key === "service.name")?.value;
       const service = name ? String(name) : "unknown_service";
       for (const ofScope of list(ofResource[scopes]))
-        for (const item of list(ofScope[leaves])) if (item) yield { item, resource, service, scope: ofScope.scope ?? {} };
+        for (const item of list(ofScope[leaves])) yield { item, resource, service, scope: ofScope.scope ?? {} };
     }
   }
 }
@@ -155,7 +155,7 @@ export function valueOf(value, depth = 0) {
   return "";
 }
 
-const list = (value) => (Array.isArray(value) ? value : []);
+const list = (value) => (Array.isArray(value) ? value.filter((one) => one && typeof one === "object") : []);
 const text = (value) => (value == null ? "" : String(value));
 const attributes = (found) => list(found).map((one) => ({ key: text(one?.key), value: valueOf(one?.value) }));
 const hex = (value, digits) => {
