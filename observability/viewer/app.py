@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from observability.viewer.guard import SECURITY_HEADERS, LoopbackGuard
 from observability.viewer.jaeger import KINDS, log_json, trace_json
+from observability.viewer.otlp_json import telemetry_json
 from observability.viewer.recent import summary_json, whole_trace_json
 from observability.viewer.search import BadParameterError, parse_limit, parse_trace_id, search
 from observability.viewer.store import Store
@@ -94,12 +95,13 @@ def create_pages(store: Store, *, otlp_url: str) -> Starlette:
             return _failure(404, "trace not found")
         return JSONResponse(whole_trace_json(spans, store.logs(trace_id)))
 
-    def trace_file(request: Request) -> Response:
-        answer = whole_trace(request)
-        if answer.status_code == 200:  # noqa: PLR2004 - OK
-            name = f"trace-{parse_trace_id(request.path_params['trace_id']).hex()}.json"
-            answer.headers["content-disposition"] = f'attachment; filename="{name}"'
-        return answer
+    def trace_as_otlp(request: Request) -> Response:
+        trace_id = parse_trace_id(request.path_params["trace_id"])
+        spans = store.trace(trace_id)
+        if not spans:
+            return _failure(404, "trace not found")
+        as_file = {"content-disposition": f'attachment; filename="trace-{trace_id.hex()}.json"'}
+        return JSONResponse(telemetry_json(spans, store.logs(trace_id)), headers=as_file)
 
     async def asset(request: Request) -> Response:
         path = assets.get(request.path_params["name"])
@@ -129,7 +131,7 @@ def create_pages(store: Store, *, otlp_url: str) -> Starlette:
             Route("/livez", live),
             Route("/api/recent", in_thread(recent)),
             Route("/api/recent/{trace_id}", in_thread(whole_trace)),
-            Route("/api/recent/{trace_id}/otlp", in_thread(trace_file)),
+            Route("/api/recent/{trace_id}/otlp", in_thread(trace_as_otlp)),
             Route("/api/services", in_thread(services)),
             Route("/api/services/{service:path}/operations", in_thread(operations_of_service)),
             Route("/api/operations", in_thread(operations)),

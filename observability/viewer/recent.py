@@ -1,6 +1,6 @@
-"""What the pages ask for: the newest traces in a row each, and one trace with its logs.
+"""What the pages ask for, in a shape of our own: the newest traces in a row each, and one trace with its logs.
 
-The rows have a shape of our own, with times in microseconds since 1970; a trace is OTLP JSON, with exact nanoseconds.
+Times are microseconds since 1970 and, where they must be exact, nanoseconds from the trace's start.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from observability.viewer.otlp_json import telemetry_json
+from observability.viewer.jaeger import log_json, trace_json
 from observability.viewer.store import StoredLog, StoredSpan, Summary
 
 
@@ -30,8 +30,13 @@ def summary_json(summary: Summary) -> dict[str, Any]:
 
 
 def whole_trace_json(spans: Sequence[StoredSpan], logs: Sequence[StoredLog]) -> dict[str, Any]:
-    """One trace with its logs as OTLP JSON, which is also what the page makes of a file that it opens."""
-    return telemetry_json(spans, logs)
+    """One trace in Jaeger's shape, with exact times and with its logs; `spans` must not be empty."""
+    trace = trace_json(spans)
+    start = min(span.start_ns for span in spans)
+    for shown, stored in zip(trace["spans"], spans, strict=True):
+        shown["offsetNano"] = stored.start_ns - start
+        shown["durationNano"] = max(0, stored.end_ns - stored.start_ns)
+    return {**trace, "logs": [log_json(log) for log in logs]}
 
 
 def _http_status(root: StoredSpan) -> int | None:

@@ -45,11 +45,10 @@ async def test_recent(store: Store, pages: httpx.AsyncClient) -> None:
     assert (answer["services"], answer["otlp"]) == (["orders"], "http://127.0.0.1:4318")
     assert [trace["name"] for trace in answer["traces"]] == ["root"]
     assert (await pages.get("/api/recent?service=payments")).json()["traces"] == []
-    shown = await pages.get(f"/api/recent/{TRACE}")
-    assert len(shown.json()["resourceSpans"][0]["scopeSpans"][0]["spans"]) == 2
-    saved = await pages.get(f"/api/recent/{TRACE}/otlp")
-    assert saved.headers["content-disposition"] == f'attachment; filename="trace-{TRACE}.json"'
-    assert saved.json() == shown.json()
+    assert len((await pages.get(f"/api/recent/{TRACE}")).json()["spans"]) == 2
+    as_otlp = await pages.get(f"/api/recent/{TRACE}/otlp")
+    assert len(as_otlp.json()["resourceSpans"][0]["scopeSpans"][0]["spans"]) == 2
+    assert as_otlp.headers["content-disposition"] == f'attachment; filename="trace-{TRACE}.json"'
 
 
 async def test_logs(store: Store, pages: httpx.AsyncClient) -> None:

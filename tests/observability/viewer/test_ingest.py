@@ -132,7 +132,7 @@ def test_long_names(store: Store) -> None:
     ingest_traces(request([span], service="s" * 1000).SerializeToString(), store)
     assert store.operations("s" * 256) == [("n" * 256, 0)]
     shown = whole_trace_json(store.trace(trace_id(1)), [])
-    assert shown["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["name"] == "n" * 1000
+    assert shown["spans"][0]["operationName"] == "n" * 1000
 
 
 def test_logs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,10 +63,10 @@ def test_no_status(store: Store, attributes: list[KeyValue]) -> None:
     assert summary_json(store.recent(limit=1)[0])["status"] is None
 
 
-def test_whole_trace(store: Store) -> None:
-    """A trace for the page has the spans of all its services, and its logs."""
+def test_exact_times(store: Store) -> None:
+    """A trace for the page has its times to the nanosecond, and its logs."""
     _trace(store)
     store.add_logs([stored_log(1)])
     shown = whole_trace_json(store.trace(trace_id(1)), store.logs(trace_id(1)))
-    assert len(shown["resourceSpans"]) == 2
-    assert len(shown["resourceLogs"]) == 1
+    assert [(span["offsetNano"], span["durationNano"]) for span in shown["spans"]] == [(0, 1_000_400), (300, 401)]
+    assert [log["timeUnixNano"] for log in shown["logs"]] == [str(START_NS)]

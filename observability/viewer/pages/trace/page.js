@@ -310,9 +310,10 @@ if (location.pathname === "/open") await showFile();
 else {
   const id = location.pathname.split("/").pop();
   try {
-    const answer = await load(`/api/recent/${encodeURIComponent(id)}`);
+    const source = `/api/recent/${encodeURIComponent(id)}/otlp`;
+    const answer = await load(source);
     const { traces: [trace] } = tracesOf([answer]);
-    $("download").href = `/api/recent/${encodeURIComponent(id)}/otlp`;
+    $("download").href = source;
     $("download").hidden = false;
     show(trace, answer.linkedFrom ?? []);
   } catch (error) {
