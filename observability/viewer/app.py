@@ -115,6 +115,9 @@ def create_pages(store: Store, *, otlp_url: str) -> Starlette:
     async def trace_page(_request: Request) -> Response:
         return FileResponse(_PAGES / "trace.html")
 
+    async def compare_page(_request: Request) -> Response:
+        return FileResponse(_PAGES / "compare.html")
+
     async def search_page(_request: Request) -> Response:
         return RedirectResponse("/")
 
@@ -127,6 +130,7 @@ def create_pages(store: Store, *, otlp_url: str) -> Starlette:
             Route("/search", search_page),
             Route("/trace/{trace_id}", trace_page),
             Route("/open", trace_page),
+            Route("/compare", compare_page),
             Route("/pages/{name:path}", asset),
             Route("/livez", live),
             Route("/api/recent", in_thread(recent)),

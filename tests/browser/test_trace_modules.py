@@ -312,3 +312,64 @@ def test_service_graph(run: Run) -> None:
         [["orders", 0], ["payments", 1], ["shipping", 1]],
         [["orders", "payments", 1, False], ["orders", "shipping", 0, True], ["shipping", "orders", 0, True]],
     ]
+
+
+_MERGED = """
+    const { merge, differences } = await load('merge');
+    const { nodes, added, missing, slower } = merge(...input.map((one) => treeOf(one)));
+    const number = (span) => (span ? parseInt(span.id, 16) : null);
+    return {
+        nodes: nodes.map(({ a, b, level, state }) => [number(a), number(b), level, state]),
+        counts: [added, missing, slower],
+        differences: differences(nodes, 2).map(({ node, by }) => [number(node.a), number(node.b), by]),
+    };
+"""
+
+
+def test_merged_traces(run: Run) -> None:
+    """Spans of two traces are the same by service, operation and position; others were added, or are missing."""
+    before = _trace(
+        _span(1, None, 0, 100),
+        _span(2, 1, 0, 10, name="SELECT"),
+        _span(3, 1, 10, 20, name="SELECT"),
+        _span(4, 1, 20, 90, name="PUT"),
+        _span(5, 4, 30, 40, name="gone"),
+    )
+    after = _trace(
+        _span(11, None, 0, 300),
+        _span(12, 11, 0, 11, name="SELECT"),
+        _span(13, 11, 12, 92, name="SELECT"),
+        _span(14, 11, 95, 165, name="PUT"),
+        _span(15, 14, 100, 110, name="new"),
+        _span(16, 11, 170, 290, name="SELECT"),
+    )
+    merged = run(_MERGED, [before, after])
+    assert merged["nodes"] == [
+        [1, 11, 1, "slower"],
+        [2, 12, 2, "same"],
+        [3, 13, 2, "slower"],
+        [4, 14, 2, "same"],
+        [None, 15, 3, "added"],
+        [5, None, 3, "missing"],
+        [None, 16, 2, "added"],
+    ]
+    assert merged["counts"] == [2, 1, 2]
+    assert merged["differences"] == [[None, 16, 120], [3, 13, 70]]
+
+
+@settings(max_examples=60)
+@given(st.tuples(_TREES, _TREES))
+def test_merge_has_every_span_once(run: Run, trees: tuple[list[tuple[int, int, int]], ...]) -> None:
+    """Whatever two traces are, each span of either is in the merged tree once."""
+    traces = [
+        _trace(
+            *(
+                _span(index, None if index == 1 else parent % (index - 1) + 1, min(times), max(times))
+                for index, (parent, *times) in enumerate(tree, 1)
+            )
+        )
+        for tree in trees
+    ]
+    nodes = run(_MERGED, traces)["nodes"]
+    for side, tree in enumerate(trees):
+        assert sorted(node[side] for node in nodes if node[side] is not None) == list(range(1, len(tree) + 1))

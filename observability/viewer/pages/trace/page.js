@@ -314,7 +314,8 @@ else {
     const answer = await load(source);
     const { traces: [trace] } = tracesOf([answer]);
     $("download").href = source;
-    $("download").hidden = false;
+    $("compare").href = `/compare?a=${encodeURIComponent(id)}`;
+    $("download").hidden = $("compare").hidden = false;
     show(trace, answer.linkedFrom ?? []);
   } catch (error) {
     complain(error);
