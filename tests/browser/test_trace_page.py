@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -390,6 +391,47 @@ def test_many_spans(viewer: Viewer, page: Page) -> None:
     page.keyboard.press("Enter")
     expect(_chosen(page)).to_contain_text("span 2500")
     expect(_chosen(page)).to_be_in_viewport()
+
+
+def test_numbers_lead_on(viewer: Viewer, page: Page) -> None:
+    """The numbers of errors and oddities lead to the next one, a service's to its spans."""
+    viewer.send("traces", request([_span(1), _span(2, 1, error="no"), _span(3, 77)]))
+    viewer.send("traces", request([_span(4, 1)], service="payments"))
+    _show(page, _address(viewer))
+    page.locator("#facts").get_by_text("1 error").click()
+    expect(_chosen(page)).to_contain_text("span 2")
+    page.locator("#facts").get_by_text("1 odd").click()
+    expect(_chosen(page)).to_contain_text("span 3")
+    page.locator("#services").get_by_text("payments").click()
+    expect(page.locator("#matches")).to_have_text("1 of 4")
+    expect(page.locator(".row.span:not(.other)")).to_have_text(re.compile("payments.*span 4"))
+
+
+def test_growing_trace(viewer: Viewer, page: Page) -> None:
+    """Spans that come later are told of, and shown when the reader asks, who stays where they are."""
+    now = time.time_ns()
+    spans = [
+        Span(
+            trace_id=trace_id(1),
+            span_id=span_id(index),
+            name=f"span {index}",
+            start_time_unix_nano=now,
+            end_time_unix_nano=now + index,
+        )
+        for index in (1, 2, 3)
+    ]
+    viewer.send("traces", request(spans[:2]))
+    _show(page, _address(viewer))
+    page.keyboard.press("j")
+    page.wait_for_url(re.compile("span="))
+    chosen = _chosen(page).text_content()
+    viewer.send("traces", request(spans[2:]))
+    fresh = page.locator("#fresh")
+    expect(fresh).to_have_text("1 new")
+    expect(page.locator(".row")).to_have_count(2)
+    fresh.click()
+    expect(page.locator(".row")).to_have_count(3)
+    expect(_chosen(page)).to_have_text(chosen or "")
 
 
 def test_theme(viewer: Viewer, page: Page) -> None:

@@ -1,9 +1,9 @@
 // One trace, of the viewer or of a file: its state, and what of it each part of the page shows.
-import { UNNAMED, chip, colour, count, duration, element, load, statusOf, time } from "../common.js";
+import { UNNAMED, colour, count, duration, element, load, statusOf, time } from "../common.js";
 import { idle } from "./attempts.js";
 import { around, clamped, zoomed } from "./axis.js";
 import { criticalPath } from "./critical-path.js";
-import { attemptsDetails, copier, details, logDetails } from "./details.js";
+import { attemptsDetails, button, copier, details, logDetails } from "./details.js";
 import { acceptDrops, open, opened } from "./file.js";
 import { graph } from "./graph.js";
 import { bindKeys } from "./keys.js";
@@ -15,6 +15,7 @@ import { Waterfall } from "./waterfall.js";
 
 const $ = (id) => document.getElementById(id);
 const address = new URL(location);
+const WATCH_MS = 60_000; // after its last span a trace may still grow
 
 /** Show a trace; the address says what of it is looked at, and follows. */
 function show(trace, linkedFrom = []) {
@@ -80,6 +81,13 @@ function show(trace, linkedFrom = []) {
     paint();
   }
 
+  function foldAll(on) {
+    state.folded = new Set(on ? [...attemptsOf(roots), ...order.map((span) => span.id)] : []);
+    if (on) for (const root of roots) state.folded.delete(root.id);
+    layOut();
+    paint();
+  }
+
   function choose(row, { toggle = false } = {}) {
     if (toggle && state.row?.item === row.item && state.pane === "details") return close();
     state.row = row;
@@ -118,10 +126,9 @@ function show(trace, linkedFrom = []) {
       linkedTo: (span) => backlinks.get(span.id) ?? [],
       zoom: (span) => look(around(span, trace.length)),
     };
-    const shut = element("button", "close", "×");
-    shut.type = "button";
+    const shut = button("×", close);
+    shut.className = "close";
     shut.ariaLabel = "Close the details";
-    shut.addEventListener("click", close);
     pane.replaceChildren(shut, ...shown(row, about));
     pane.scrollTop = 0;
   }
@@ -190,6 +197,7 @@ function show(trace, linkedFrom = []) {
   });
   const share = copier("Copy link", () => address.href);
   share.id = "share";
+  share.hidden = $("share").hidden;
   share.title = $("share").title;
   $("share").replaceWith(share);
 
@@ -209,6 +217,8 @@ function show(trace, linkedFrom = []) {
     [["k", "ArrowUp"], "previous span", () => move(state.chosen < 0 ? 1 : -1)],
     [["h", "ArrowLeft"], "fold, or go to the parent", out],
     [["l", "ArrowRight"], "unfold", into],
+    [["H"], "fold everything", () => foldAll(true)],
+    [["L"], "unfold everything", () => foldAll(false)],
     [["Home"], "first span", () => choose(state.rows[0])],
     [["End"], "last span", () => move(state.rows.length)],
     [["PageDown"], "one screen down", () => move(waterfall.page)],
@@ -237,7 +247,10 @@ function show(trace, linkedFrom = []) {
     }],
   ], $("help"));
 
-  heading(trace, roots);
+  heading(trace, roots, { jump, find: (text) => {
+    $("find").value = $("find").value === text ? "" : text;
+    find();
+  } });
   for (const node of [$("tools"), $("minimap"), $("waterfall")]) node.hidden = false;
   $("open").hidden = true;
   const [from, to] = ["from", "to"].map((name) => Number(address.searchParams.get(name) ?? Number.NaN));
@@ -250,11 +263,18 @@ function show(trace, linkedFrom = []) {
   if (asked) waterfall.reveal(state.chosen);
 }
 
-function heading(trace, roots) {
+/** What stands above the waterfall; its numbers lead to what they count. */
+function heading(trace, roots, { jump, find }) {
   const root = rootOf(roots);
   const { spans } = trace;
-  const errors = spans.filter((span) => span.status === "error").length;
-  const odd = spans.filter((span) => span.marks.length).length;
+  const isError = (span) => span.status === "error";
+  const isOdd = (span) => span.marks.length > 0;
+  const [errors, odd] = [spans.filter(isError).length, spans.filter(isOdd).length];
+  const leading = (className, text, condition) => {
+    const node = button(text, () => jump(1, condition), "Go to the next one");
+    node.className = className;
+    return node;
+  };
   document.title = `${root.name || UNNAMED} · Clearspan`;
   $("title").textContent = root.name || UNNAMED;
   $("title").title = root.name;
@@ -265,18 +285,37 @@ function heading(trace, roots) {
     element("strong", "", duration(trace.length)),
     element("span", "muted", count(spans.length, "span")),
     when,
-    ...(errors ? [element("span", "error", count(errors, "error"))] : []),
-    ...(odd ? [element("span", "odd", `⚠ ${odd} odd`)] : []),
+    ...(errors ? [leading("error", count(errors, "error"), isError)] : []),
+    ...(odd ? [leading("odd", `⚠ ${odd} odd`, isOdd)] : []),
   );
   const services = Map.groupBy(spans, (span) => span.service);
   $("services").replaceChildren(...[...services].map(([service, found]) => {
-    const node = chip(service, "");
-    const failed = found.filter((span) => span.status === "error").length;
+    const failed = found.filter(isError).length;
+    const node = button("", () => find(`service=${service}`), `${count(found.length, "span")}, ${count(failed, "error")}: find them`);
+    node.className = "chip";
     node.append(element("bdi", "", service), ` ${found.length}`, ...(failed ? [element("span", "error", ` ${failed}`)] : []));
-    node.title = `${service}: ${count(found.length, "span")}, ${count(failed, "error")}`;
     node.style.setProperty("--colour", colour(service));
     return node;
   }));
+}
+
+/** Say when more of a trace has come, while it may still be under way; the reader decides when it is shown. */
+function watch(source, trace) {
+  const told = Number(trace.start / 1_000_000n) + trace.length / 1e6;
+  const known = trace.spans.length;
+  const ask = async (after) => {
+    try {
+      const { traces: [newer] } = tracesOf([await load(source)]);
+      if (newer.spans.length > known) {
+        $("fresh").textContent = `${newer.spans.length - known} new`;
+        $("fresh").hidden = false;
+        return;
+      }
+    } catch { /* the viewer is away; it may be back the next time */ }
+    if (after < WATCH_MS) setTimeout(ask, after, after * 2);
+  };
+  $("fresh").addEventListener("click", () => location.reload()); // the address says what is looked at
+  if (Date.now() - told < WATCH_MS) setTimeout(ask, 1000, 2000);
 }
 
 function complain(error) {
@@ -286,6 +325,7 @@ function complain(error) {
 async function showFile() {
   const trouble = (text) => { $("trouble").textContent = text; };
   $("title").textContent = "Open a file";
+  $("share").hidden = true; // nobody else has the file
   $("file").addEventListener("change", () => $("file").files[0] && open($("file").files[0]).catch((error) => trouble(error.message)));
   $("open").hidden = false;
   try {
@@ -317,6 +357,7 @@ else {
     $("compare").href = `/compare?a=${encodeURIComponent(id)}`;
     $("download").hidden = $("compare").hidden = false;
     show(trace, answer.linkedFrom ?? []);
+    watch(source, trace);
   } catch (error) {
     complain(error);
   }

@@ -86,8 +86,9 @@ export function spansInOrder(roots) {
   return spans;
 }
 
-/** Whether a text, in lower case, occurs anywhere in a span or in its log lines. */
+/** Whether a text, in lower case, occurs anywhere in a span or in its log lines; `service=` asks for a service's spans. */
 export function mentions(span, wanted) {
+  if (wanted.startsWith("service=")) return span.service.toLowerCase() === wanted.slice("service=".length);
   span.text ??= JSON.stringify([span.service, span.raw, span.resource, span.logs.map((log) => log.raw)]).toLowerCase();
   return span.text.includes(wanted) || span.text.includes(JSON.stringify(wanted).slice(1, -1));
 }

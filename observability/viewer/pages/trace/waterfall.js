@@ -49,10 +49,6 @@ export class Waterfall {
       if (event.target.closest(".fold")) fold(row);
       else choose(row);
     });
-    this.#body.addEventListener("dblclick", (event) => {
-      const row = this.#state.rows[event.target.closest(".row")?.dataset.index];
-      if (row && !event.target.closest(".fold")) fold(row);
-    });
     this.#wheel(look);
     this.#drag(look);
   }
@@ -211,7 +207,15 @@ export class Waterfall {
     const add = (...nodes) => track.append(...nodes.filter(Boolean));
     if (group) {
       for (const [from, to] of item.waits) add(this.#part("bar wait", from, to, { thinnest: "0px" }));
-      for (const one of item.attempts) add(this.#bar(one));
+      let before = null;
+      for (const one of item.attempts) {
+        const bar = this.#bar(one);
+        // Of two attempts beside each other one is drawn above the other.
+        if (before && one.start < before.end) bar?.classList.add("lower");
+        else if (item.attempts.some((other) => other.start > one.start && other.start < one.end)) bar?.classList.add("upper");
+        add(bar);
+        before = one;
+      }
     } else {
       const since = waitedSince(item);
       if (since !== null) add(this.#part("bridge", since, item.start, { thinnest: "0px" }));
