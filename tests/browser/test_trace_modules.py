@@ -279,16 +279,70 @@ def test_search(run: Run, key: str, value: str) -> None:
 )
 def test_ticks(run: Run, view: list[int], labels: list[str]) -> None:
     """Ticks are round, few, and told apart by their labels."""
-    assert run("return (await load('axis')).ticks(...input, 6).map((tick) => tick.label)", view) == labels
+    code = """
+        const { scaleOf, ticks } = await load('scale');
+        return ticks(scaleOf(1e10, [], false), input, 6).map((tick) => tick.label);
+    """
+    assert run(code, view) == labels
+
+
+def test_squeezed(run: Run) -> None:
+    """Long times in which nothing is done take a small part of the line, and have no ticks; others stay as they are."""
+    code = """
+        const { mostlyIdle, scaleOf, ticks } = await load('scale');
+        const idle = [[10, 12], [50, 940], [950, 950.5]];
+        const scale = scaleOf(1000, idle, true);
+        const places = [0, 50, 940, 1000].map((at) => Math.round(scale.place(at)));
+        return [mostlyIdle(1000, idle), scale.gaps, Math.round(scale.length), places,
+            ticks(scale, [0, 1000], 6).map(({ at }) => at)];
+    """
+    assert run(code, None) == [True, [[50, 940]], 114, [0, 50, 54, 114], [0, 20, 40, 940, 960, 980, 1000]]
+
+
+_INTERVALS = st.lists(st.integers(0, 1000), max_size=8, unique=True).map(
+    lambda ends: [list(pair) for pair in zip(*[iter(sorted(ends))] * 2, strict=False)]
+)
 
 
 @settings(max_examples=60)
-@given(st.floats(-50, 1100), st.floats(0.001, 1000), st.floats(0.01, 100))
-def test_view_stays_in_the_trace(run: Run, at: float, width: float, factor: float) -> None:
-    """However it is zoomed, the view lies within the trace, and is not empty."""
-    code = "const axis = await load('axis'); return axis.zoomed(input[0], input[1], input[2], 1000)"
-    start, end = run(code, [[at, at + width], at + width / 2, factor])
-    assert 0 <= start < end <= 1000 + 1e-9
+@given(_INTERVALS, st.lists(st.floats(-10, 1010), min_size=2, max_size=5))
+def test_places_keep_their_order(run: Run, idle: list[list[int]], times: list[float]) -> None:
+    """Whatever is squeezed, later times lie further on, and each place leads back to its time."""
+    code = """
+        const { scaleOf } = await load('scale');
+        const scale = scaleOf(1000, input[0], true);
+        return input[1].map((time) => [scale.place(time), scale.time(scale.place(time))]);
+    """
+    times = sorted(times)
+    found = run(code, [idle, times])
+    assert [place for place, _ in found] == sorted(place for place, _ in found)
+    assert [time for _, time in found] == pytest.approx(times, abs=1e-3)
+
+
+@settings(max_examples=60)
+@given(
+    st.fixed_dictionaries(
+        {
+            "at": st.floats(-50, 1100),
+            "width": st.floats(0.001, 1000),
+            "factor": st.floats(0.01, 100),
+            "share": st.floats(-3, 3),
+            "squeezed": st.booleans(),
+        }
+    )
+)
+def test_view_stays_in_the_trace(run: Run, how: dict[str, float]) -> None:
+    """However it is zoomed and moved, the view lies within the trace, and is not empty."""
+    code = """
+        const { zoomed, moved } = await load('view');
+        const { scaleOf } = await load('scale');
+        const state = { trace: { length: 1000 }, scale: scaleOf(1000, [[100, 900]], input.squeezed) };
+        const { at, width, factor, share } = input;
+        const zoom = zoomed([at, at + width], at + width / 2, factor, state);
+        return [zoom, moved(zoom, share, state)];
+    """
+    for start, end in run(code, how):
+        assert -1e-9 <= start < end <= 1000 + 1e-9
 
 
 def test_service_graph(run: Run) -> None:

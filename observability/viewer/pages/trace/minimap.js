@@ -1,7 +1,7 @@
 // The whole trace in a strip; what is brushed over becomes the view of the waterfall.
 import { colour, duration, element } from "../common.js";
 import { isWait } from "./attempts.js";
-import { clamped } from "./axis.js";
+import { clamped, moved } from "./view.js";
 
 const STEP = 0.02; // of the view, for each press of an arrow
 
@@ -12,6 +12,7 @@ export class Minimap {
   #handles;
   #box;
   #state;
+  #scale;
   #look;
 
   constructor(box, look) {
@@ -27,17 +28,19 @@ export class Minimap {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#state && this.paint());
   }
 
-  /** Show a state; the strip itself is painted only for another trace. */
+  /** Show a state; the strip itself is painted only where another scale asks for it. */
   show(state) {
-    const other = this.#state?.trace !== state.trace;
+    const other = this.#scale !== state.scale;
     this.#state = state;
+    this.#scale = state.scale;
     if (other) this.paint();
-    const { view: [from, to], trace: { length } } = state;
-    this.#before.style.setProperty("width", `${(from / length) * 100}%`);
-    this.#after.style.setProperty("left", `${(to / length) * 100}%`);
-    [from, to].forEach((time, index) => {
+    const { scale, view, trace: { length } } = state;
+    const [from, to] = view.map((time) => `${(scale.place(time) / scale.length) * 100}%`);
+    this.#before.style.setProperty("width", from);
+    this.#after.style.setProperty("left", to);
+    view.forEach((time, index) => {
       const handle = this.#handles[index];
-      handle.style.setProperty("left", `${(time / length) * 100}%`);
+      handle.style.setProperty("left", [from, to][index]);
       handle.ariaValueMin = "0";
       handle.ariaValueMax = String(length);
       handle.ariaValueNow = String(Math.round(time));
@@ -53,8 +56,8 @@ export class Minimap {
     const paint = this.#canvas.getContext("2d");
     paint.scale(ratio, ratio);
     const style = getComputedStyle(this.#box);
-    const { trace, order, idle } = this.#state;
-    const x = (time) => (time / trace.length) * width;
+    const { scale, order, idle } = this.#state;
+    const x = (time) => (scale.place(time) / scale.length) * width;
     paint.fillStyle = style.getPropertyValue("--idle-paint");
     for (const [from, to] of idle) paint.fillRect(x(from), 0, x(to) - x(from), height);
     const step = Math.min(4, (height - 4) / order.length);
@@ -90,18 +93,19 @@ export class Minimap {
 
   #brush(down) {
     const { left, width } = this.#box.getBoundingClientRect();
-    const { trace: { length } } = this.#state;
-    const time = (event) => Math.min(length, Math.max(0, ((event.clientX - left) / width) * length));
+    const { scale, trace: { length } } = this.#state;
+    const time = (event) => scale.time(Math.min(1, Math.max(0, (event.clientX - left) / width)) * scale.length);
     const held = this.#handles.indexOf(down.target);
     const from = time(down);
     const begun = [...this.#state.view];
     const whole = begun[0] === 0 && begun[1] === length;
+    const seen = (scale.place(begun[1]) - scale.place(begun[0])) / scale.length; // the share of the strip
     const inside = !whole && from > begun[0] && from < begun[1];
     this.#box.setPointerCapture(down.pointerId);
     const move = (event) => {
       if (Math.abs(event.clientX - down.clientX) < 3) return;
       if (held >= 0) this.#moved(held, time(event));
-      else if (inside) this.#look(clamped(begun.map((one) => one + time(event) - from), length));
+      else if (inside) this.#look(moved(begun, (event.clientX - down.clientX) / width / seen, this.#state));
       else this.#look(clamped([from, time(event)].sort((a, b) => a - b), length));
     };
     const up = () => {

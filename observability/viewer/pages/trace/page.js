@@ -1,7 +1,6 @@
 // One trace, of the viewer or of a file: its state, and what of it each part of the page shows.
 import { UNNAMED, colour, count, duration, element, load, statusOf, time } from "../common.js";
 import { idle } from "./attempts.js";
-import { around, clamped, zoomed } from "./axis.js";
 import { criticalPath } from "./critical-path.js";
 import { attemptsDetails, button, copier, details, logDetails } from "./details.js";
 import { acceptDrops, open, opened } from "./file.js";
@@ -10,7 +9,9 @@ import { bindKeys } from "./keys.js";
 import { Minimap } from "./minimap.js";
 import { tracesOf } from "./otlp.js";
 import { attemptsOf, mentions, rowsOf, spansInOrder, wayTo } from "./rows.js";
+import { canSqueeze, mostlyIdle, scaleOf } from "./scale.js";
 import { attribute, grow, rootOf } from "./tree.js";
+import { around, clamped, zoomed } from "./view.js";
 import { Waterfall } from "./waterfall.js";
 
 const $ = (id) => document.getElementById(id);
@@ -27,10 +28,14 @@ function show(trace, linkedFrom = []) {
   for (const span of order)
     for (const link of span.links) if (link.traceId === trace.id) backlinks.set(link.spanId, [...(backlinks.get(link.spanId) ?? []), span]);
   const path = criticalPath(roots);
+  const gaps = idle(trace);
+  const usual = mostlyIdle(trace.length, gaps);
+  const squeezed = address.searchParams.has("squeezed") ? address.searchParams.get("squeezed") === "yes" : usual;
   const state = {
     trace,
     order,
-    idle: idle(trace),
+    idle: gaps,
+    scale: scaleOf(trace.length, gaps, squeezed),
     rows: [],
     folded: new Set(attemptsOf(roots)),
     lines: true,
@@ -64,6 +69,8 @@ function show(trace, linkedFrom = []) {
     set("from", zoomedIn && String(Math.round(state.view[0])));
     set("to", zoomedIn && String(Math.round(state.view[1])));
     set("find", $("find").value);
+    const on = $("squeeze").ariaPressed === "true";
+    set("squeezed", on !== usual && (on ? "yes" : "no"));
     clearTimeout(remember.later); // browsers allow few changes a second
     remember.later = setTimeout(() => history.replaceState(null, "", address), 200);
   }
@@ -180,6 +187,9 @@ function show(trace, linkedFrom = []) {
 
   const critical = toggle("critical", (on) => { state.path = on ? path : null; paint(); });
   const lines = toggle("lines", (on) => { state.lines = on; layOut(); paint(); });
+  $("squeeze").ariaPressed = String(squeezed);
+  $("squeeze").hidden = !canSqueeze(trace.length, gaps);
+  const squeeze = toggle("squeeze", (on) => { state.scale = scaleOf(trace.length, gaps, on); paint(); });
   const services = () => {
     state.pane = state.pane === "graph" ? (state.row ? "details" : "") : "graph";
     fillPane();
@@ -211,7 +221,7 @@ function show(trace, linkedFrom = []) {
     if (state.row?.expanded === false) fold(state.row, false);
     else if (state.row?.expanded) move(1);
   };
-  const zoom = (factor) => look(zoomed(state.view, (state.view[0] + state.view[1]) / 2, factor, trace.length));
+  const zoom = (factor) => look(zoomed(state.view, (state.view[0] + state.view[1]) / 2, factor, state));
   bindKeys([
     [["j", "ArrowDown"], "next span", () => move(1)],
     [["k", "ArrowUp"], "previous span", () => move(state.chosen < 0 ? 1 : -1)],
@@ -228,6 +238,7 @@ function show(trace, linkedFrom = []) {
     [["c"], "critical path", critical],
     [["m"], "log lines and errors", lines],
     [["s"], "services of the trace", services],
+    [["w"], "squeeze the times in which nothing is done", squeeze],
     [["+"], "zoom in", () => zoom(0.5)],
     [["-"], "zoom out", () => zoom(2)],
     [["z"], "zoom to the chosen span", () => state.row?.span && look(around(state.row.span, trace.length))],

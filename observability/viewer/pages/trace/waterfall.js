@@ -2,10 +2,12 @@
 import { UNNAMED, colour, duration, element } from "../common.js";
 import { isWait, outcome, waitedSince } from "./attempts.js";
 import { textOf } from "./attributes.js";
-import { clamped, ticks, zoomed } from "./axis.js";
+import { ticks } from "./scale.js";
+import { clamped, moved, zoomed } from "./view.js";
 
 const AHEAD = 12; // rows beyond either edge
 const DEEPEST = 20; // levels that are indented, so that the names of deeper ones stay in sight
+const LABEL = 52; // pixels that the label of a tick takes
 const WHEEL = 0.002; // of a factor, for each pixel of the wheel
 
 export class Waterfall {
@@ -187,8 +189,9 @@ export class Waterfall {
   }
 
   #percent(at) {
-    const [from, to] = this.#state.view;
-    return ((at - from) / (to - from)) * 100;
+    const { scale, view } = this.#state;
+    const [from, to] = view.map(scale.place);
+    return ((scale.place(at) - from) / (to - from)) * 100;
   }
 
   /** A part of a line from one time to another, or nothing if it is not in view. */
@@ -243,32 +246,49 @@ export class Waterfall {
   }
 
   #drawAxis() {
-    const [from, to] = this.#state.view;
-    const marks = ticks(from, to, Math.max(2, this.#axis.clientWidth / 90));
+    const { scale, view } = this.#state;
+    const width = this.#axis.clientWidth;
+    const marks = ticks(scale, view, Math.max(2, width / 75));
     const at = (node, time) => {
       node.style.setProperty("left", `${this.#percent(time)}%`);
       return node;
     };
-    this.#axis.replaceChildren(...marks.map((mark) => at(element("span", this.#percent(mark.at) > 92 ? "tick last" : "tick", mark.label), mark.at)));
-    const bands = this.#state.idle.map(([start, end]) => this.#part("idle", start, end, { thinnest: "0px" })).filter(Boolean);
+    const labels = [];
+    let free = -Infinity; // from here on, in pixels, so that no label is on another one
+    for (const mark of marks) {
+      const x = (this.#percent(mark.at) / 100) * width;
+      const last = x > width - LABEL;
+      if ((last ? x - LABEL : x) < free) continue;
+      labels.push(at(element("span", last ? "tick last" : "tick", mark.label), mark.at));
+      free = last ? x : x + LABEL;
+    }
+    this.#axis.replaceChildren(...labels);
+    const squeezed = new Set(scale.gaps);
+    const bands = this.#state.idle.map((gap) => {
+      const band = this.#part("idle", ...gap, { thinnest: "0px" });
+      if (band && squeezed.has(gap)) {
+        band.classList.add("squeezed");
+        band.append(element("span", "", duration(gap[1] - gap[0])));
+      }
+      return band;
+    }).filter(Boolean);
     this.#backdrop.replaceChildren(...bands, ...marks.map((mark) => at(element("span", "rule"), mark.at)));
   }
 
   #timeAt(clientX) {
     const { left, width } = this.#axis.getBoundingClientRect();
-    const [from, to] = this.#state.view;
-    return from + ((clientX - left) / width) * (to - from);
+    const { scale, view } = this.#state;
+    const [from, to] = view.map(scale.place);
+    return scale.time(from + ((clientX - left) / width) * (to - from));
   }
 
   #wheel(look) {
     this.#scroller.addEventListener("wheel", (event) => {
-      const { view, trace } = this.#state;
+      const { view } = this.#state;
       const sideways = event.shiftKey ? event.deltaY : event.deltaX;
-      if (event.ctrlKey) look(zoomed(view, this.#timeAt(event.clientX), 1 + Math.max(-0.5, Math.min(1, event.deltaY * WHEEL)), trace.length));
-      else if (sideways) {
-        const by = (sideways / this.#axis.clientWidth) * (view[1] - view[0]);
-        look(clamped([view[0] + by, view[1] + by], trace.length));
-      } else return;
+      if (event.ctrlKey) look(zoomed(view, this.#timeAt(event.clientX), 1 + Math.max(-0.5, Math.min(1, event.deltaY * WHEEL)), this.#state));
+      else if (sideways) look(moved(view, sideways / this.#axis.clientWidth, this.#state));
+      else return;
       event.preventDefault();
     }, { passive: false });
   }
