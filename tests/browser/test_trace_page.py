@@ -12,7 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser.conftest import Viewer
 from tests.observability.viewer.samples import (
@@ -159,6 +159,19 @@ def test_keys(viewer: Viewer, page: Page) -> None:
     expect(page.locator("#pane")).to_be_visible()
     press("Escape")
     expect(page.locator("#pane")).to_be_hidden()
+
+
+def test_folded_away(viewer: Viewer, page: Page) -> None:
+    """What is chosen and then folded away leaves its place to what it is in."""
+    viewer.send("traces", request([_span(1), _span(2, 1), _span(3, 2)]))
+    _show(page, f"{_address(viewer)}?span={span_id(3).hex()}")
+    page.locator(".row", has_text="span 2").locator(".fold").click()
+    expect(_chosen(page)).to_contain_text("span 2")
+    expect(page.locator("#pane h2").first).to_have_text("span 2")
+    page.keyboard.press("L")
+    expect(page.locator(".row")).to_have_count(3)
+    page.keyboard.press("H")
+    expect(page.locator(".row")).to_have_count(2)
 
 
 def test_attempts(viewer: Viewer, page: Page) -> None:
@@ -315,6 +328,20 @@ def test_links(viewer: Viewer, page: Page) -> None:
     expect(pane.locator("h2").first).to_have_text("span 2")
 
 
+def test_links_of_other_traces(viewer: Viewer, page: Page) -> None:
+    """A link that a span of another trace has to this one is shown here, too."""
+    viewer.send("traces", nested(1, ["linked"]))
+    link = {"traceId": trace_id(9).hex(), "spanId": span_id(8).hex(), "linkedSpanId": span_id(1).hex()}
+
+    def answer(route: Route) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, json={**response.json(), "linkedFrom": [link]})
+
+    page.route("**/otlp", answer)
+    _show(page, f"{_address(viewer)}?span={span_id(1).hex()}")
+    expect(page.locator("#pane p > a")).to_have_attribute("href", f"/trace/{trace_id(9).hex()}?span={span_id(8).hex()}")
+
+
 def test_details(viewer: Viewer, page: Page) -> None:
     """Attributes stand under their namespaces with units, and each leads to the traces that have its value."""
     attributes = [number("http.response.body.size", 20480), text("http.route", '/a "b"'), text("plain", "x")]
@@ -369,7 +396,7 @@ def test_file_of_many_traces(viewer: Viewer, page: Page, tmp_path: Path) -> None
     path.write_text('{"resourceSpans": 7}\nnot json')
     page.goto(f"{viewer.url}/open")
     page.locator("#file").set_input_files(path)
-    expect(page.locator("#trouble")).to_have_text("line 2 is no JSON")
+    expect(page.locator("#notice")).to_have_text("line 2 is no JSON")
 
 
 def test_dropped_file(viewer: Viewer, page: Page) -> None:

@@ -13,7 +13,8 @@ export function outcome(span) {
 }
 
 /** Whether a span is time in which nothing is done: an event's in its outbox. */
-export const isWait = (span) => span.kind === "internal" && span.scope.name === "observability.events" && span.name.startsWith("wait ");
+export const isWait = (span) =>
+  span.kind === "internal" && span.scope.name === "observability.events" && span.name.startsWith("wait ");
 
 /**
  * A span's children as they are shown: the attempts of one call, or of one delivery with the waits before them, are one
@@ -97,7 +98,8 @@ function group(parent, attempts, members) {
 /** When the wait of a message for its consumer began: after its producer, or after it was consumed before; or null. */
 export function waitedSince(span) {
   if (span.kind !== "consumer" || span.parent?.kind !== "producer") return null;
-  const before = span.parent.children.filter((one) => one.kind === "consumer" && one.name === span.name && one.service === span.service && one.end <= span.start);
+  const like = (one) => one.kind === "consumer" && one.name === span.name && one.service === span.service;
+  const before = span.parent.children.filter((one) => like(one) && one.end <= span.start);
   const since = Math.max(span.parent.end, ...before.map((one) => one.end));
   return since < span.start ? since : null;
 }

@@ -24,7 +24,8 @@ function side(letter, { trace, roots }) {
   link.href = `/trace/${trace.id}`;
   const errors = trace.spans.filter((span) => span.status === "error").length;
   return element("p", "", element("b", "", letter), link, " ", statusOf(attribute(root, "http.response.status_code")), " ",
-    element("strong", "", duration(trace.length)), element("span", "muted", ` · ${count(trace.spans.length, "span")} · `), time(Number(trace.start / 1000n)),
+    element("strong", "", duration(trace.length)), element("span", "muted", ` · ${count(trace.spans.length, "span")} · `),
+    time(Number(trace.start / 1000n)),
     ...(errors ? [" ", element("span", "error", count(errors, "error"))] : []));
 }
 
@@ -50,7 +51,8 @@ function row(node, length) {
   const took = (one) => (one ? duration(one.end - one.start) : "");
   const name = element("td", "", ...nameOf(span));
   name.title = `${span.service} ${span.name}`;
-  const line = element("tr", state, name, element("td", "", took(a)), element("td", "", took(b)), element("td", "", verdict(node)), element("td", "", track));
+  const cells = [took(a), took(b), verdict(node), track].map((content) => element("td", "", content));
+  const line = element("tr", state, name, ...cells);
   line.style.setProperty("--level", Math.min(level - 1, DEEPEST));
   line.style.setProperty("--colour", colour(span.service));
   return line;
@@ -60,7 +62,8 @@ function show(a, b) {
   const { nodes, ...counts } = merge(a.roots, b.roots);
   const length = Math.max(a.trace.length, b.trace.length);
   $("both").replaceChildren(side("A", a), side("B", b));
-  $("counts").textContent = [`${counts.same} alike`, `${counts.slower} slower`, `${counts.faster} faster`, `${counts.added} added`, `${counts.missing} missing in B`].join(" · ");
+  const words = { same: "alike", slower: "slower", faster: "faster", added: "added", missing: "missing in B" };
+  $("counts").textContent = Object.entries(words).map(([state, word]) => `${counts[state]} ${word}`).join(" · ");
   $("why").querySelector("ol").replaceChildren(...differences(nodes, REASONS).map(({ node, by }) =>
     element("li", "", ...nameOf(node.b ?? node.a), " ", element("strong", "", signed(by)),
       element("span", "muted", node.a && node.b ? "" : node.b ? " added" : " missing"))));

@@ -33,7 +33,8 @@ export function criticalPath(roots) {
 }
 
 function awaited(span) {
-  return span.children.filter((child) => child.kind !== "consumer" && !isWait(child) && !(span.kind === "producer" && child.end > span.end));
+  const outlives = (child) => span.kind === "producer" && child.end > span.end;
+  return span.children.filter((child) => child.kind !== "consumer" && !isWait(child) && !outlives(child));
 }
 
 /** Nanoseconds of a span that are on the path. */

@@ -9,8 +9,8 @@ const LONG = 60; // characters that still stand beside their name
 
 /**
  * @param {object} span
- * @param {{trace: object, path: Map, linkedTo: (span) => object[], linkedFrom: object[], go: (span) => void, zoom: (span) => void}} about
- *     What surrounds it, and what its buttons ask for.
+ * @param {object} about What surrounds it: its `trace`, the critical `path`, spans of the trace `linking` to one, links of
+ *     other traces to this one (`linkedFrom`); and what its buttons ask for: to `go` and to `zoom` to a span.
  * @returns {HTMLElement[]} What the pane shows.
  */
 export function details(span, about) {
@@ -35,7 +35,7 @@ export function details(span, about) {
     ...links(span, about),
     ...(span.logs.length ? [element("h3", "", "Log lines"), ...span.logs.flatMap(logOf)] : []),
     ...folded("Resource", namespaces("", span.resource, { searched: true })),
-    ...folded("Scope and ids", facts_([
+    ...folded("Scope and ids", factList([
       ["scope", [span.scope.name, span.scope.version].filter(Boolean).join(" ")],
       ["trace", span.traceId], ["span", span.id], ["parent", span.parentId], ["trace state", span.traceState],
     ])),
@@ -58,11 +58,13 @@ export function attemptsDetails(item, { go }) {
       go(one);
     });
     const words = one.message || attribute(one, "error.type") || attribute(one, "http.response.status_code") || "";
-    return element("tr", "", element("td", "", link), element("td", one.status === "error" ? "error" : "", words), element("td", "", duration(one.end - one.start)));
+    return element("tr", "", element("td", "", link), element("td", one.status === "error" ? "error" : "", words),
+      element("td", "", duration(one.end - one.start)));
   });
   return [
     element("h2", "title", item.name || UNNAMED),
-    element("p", "muted", chip(item.service), `${count(item.attempts.length, "attempt")} · ${duration(item.end - item.start)} · from +${duration(Math.max(0, item.start))}`),
+    element("p", "muted", chip(item.service),
+      `${count(item.attempts.length, "attempt")} · ${duration(item.end - item.start)} · from +${duration(Math.max(0, item.start))}`),
     element("table", "attempts", element("tbody", "", ...list)),
   ];
 }
@@ -139,14 +141,15 @@ function fact(key, value, searched) {
   return [element("dt", long, key), dd];
 }
 
-function facts_(pairs) {
+function factList(pairs) {
   const list = element("dl");
   for (const [key, value] of pairs) if (value) list.append(...fact(key, value, false));
   return [list];
 }
 
 function eventOf(event) {
-  const heading = element("h3", event.name === "exception" ? "error" : "", event.name || UNNAMED, element("span", "muted", ` at +${duration(Math.max(0, event.at))}`));
+  const heading = element("h3", event.name === "exception" ? "error" : "", event.name || UNNAMED,
+    element("span", "muted", ` at +${duration(Math.max(0, event.at))}`));
   const lost = event.dropped ? [element("p", "muted", `${event.dropped} attributes dropped by its sender`)] : [];
   return [heading, ...namespaces("", event.attributes), ...lost];
 }
@@ -157,7 +160,7 @@ function logOf(log) {
   return [heading, ...namespaces("", log.attributes)];
 }
 
-function links(span, { trace, linkedTo, linkedFrom, go }) {
+function links(span, { trace, linking, linkedFrom, go }) {
   const here = (other) => {
     const link = element("a", "", `${other.service} ${other.name || UNNAMED}`);
     link.href = `?span=${other.id}`;
@@ -176,8 +179,9 @@ function links(span, { trace, linkedTo, linkedFrom, go }) {
     const other = link.traceId === trace.id && trace.spans.find((one) => one.id === link.spanId);
     return [element("p", "", "to ", other ? here(other) : away(link.traceId, link.spanId)), ...namespaces("", link.attributes)];
   });
-  rows.push(...linkedTo(span).map((other) => element("p", "", "from ", here(other))));
-  rows.push(...linkedFrom.filter((one) => one.linkedSpanId === span.id).map((one) => element("p", "", "from ", away(one.traceId, one.spanId))));
+  rows.push(...linking(span).map((other) => element("p", "", "from ", here(other))));
+  const others = linkedFrom.filter((one) => one.linkedSpanId === span.id);
+  rows.push(...others.map((one) => element("p", "", "from ", away(one.traceId, one.spanId))));
   return rows.length ? [element("h3", "", "Links"), ...rows] : [];
 }
 

@@ -6,6 +6,7 @@ const [DATABASE, STORE, KEY] = ["clearspan", "files", "opened"];
 
 /** Take a file to the page that shows it. */
 export async function open(file) {
+  if (file.size > MAX_BYTES) throw new Error(`${file.name} has more than ${MAX_BYTES / 1024 / 1024} MiB`);
   await stored("readwrite", (store) => store.put(file, KEY));
   location.assign("/open");
 }
@@ -17,7 +18,6 @@ export async function open(file) {
 export async function opened() {
   const file = await stored("readonly", (store) => store.get(KEY));
   if (!file) return null;
-  if (file.size > MAX_BYTES) throw new Error(`${file.name} has more than ${MAX_BYTES / 1024 / 1024} MiB`);
   const { traces, leftOut } = tracesOf(documents(await file.text()));
   if (!traces.length) throw new Error(`${file.name} has no traces in OTLP JSON`);
   return { name: file.name, traces, leftOut };

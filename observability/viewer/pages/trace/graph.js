@@ -18,13 +18,15 @@ export function graph(spans) {
   const at = new Map(services.map(({ name, layer, place }) => [name, { x: 4 + layer * ACROSS, y: 28 + place * DOWN, layer }]));
   const width = Math.max(...services.map(({ layer }) => layer)) * ACROSS + WIDTH + 8;
   const height = Math.max(...services.map(({ place }) => place)) * DOWN + HEIGHT + 64;
-  const arrow = shape("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 8, markerHeight: 8, markerUnits: "userSpaceOnUse", orient: "auto-start-reverse" },
+  const size = { viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 8, markerHeight: 8, markerUnits: "userSpaceOnUse" };
+  const arrow = shape("marker", { id: "arrow", orient: "auto-start-reverse", ...size },
     shape("path", { d: "M0 0L8 4L0 8z", class: "tip" }));
-  const picture = shape("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", class: "graph", "aria-label": "Services of this trace" },
+  const frame = { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", class: "graph" };
+  const picture = shape("svg", { ...frame, "aria-label": "Services of this trace" },
     shape("defs", {}, arrow), ...calls.flatMap((call) => edge(call, at.get(call.from), at.get(call.to))),
     ...services.map((service) => node(service, at.get(service.name))));
-  const table = element("table", "calls", element("thead", "", element("tr", "", ...["Call", "Calls", "Errors"].map((text) => element("th", "", text)))),
-    element("tbody", "", ...calls.map((call) => element("tr", "",
+  const head = element("tr", "", ...["Call", "Calls", "Errors"].map((text) => element("th", "", text)));
+  const table = element("table", "calls", element("thead", "", head), element("tbody", "", ...calls.map((call) => element("tr", "",
       element("td", "", `${call.from} → ${call.to}`, call.messages ? element("span", "muted", " by messages") : ""),
       element("td", "", call.calls), element("td", call.errors ? "error" : "", call.errors)))));
   return [element("h2", "title", "Services"), element("div", "scroll", picture), ...(calls.length ? [table] : [])];
@@ -35,12 +37,17 @@ function node({ name, spans, errors }, { x, y }) {
   box.style.setProperty("--colour", colour(name));
   return shape("g", {}, box,
     shape("text", { x: x + 8, y: y + 15, class: "service" }, name.length > 15 ? `${name.slice(0, 14)}…` : name),
-    shape("text", { x: x + 8, y: y + 29, class: errors ? "error" : "muted" }, `${count(spans, "span")}${errors ? `, ${errors} failed` : ""}`),
+    shape("text", { x: x + 8, y: y + 29, class: errors ? "error" : "muted" },
+      `${count(spans, "span")}${errors ? `, ${errors} failed` : ""}`),
     shape("title", {}, name));
 }
 
 function edge(call, from, to) {
-  const style = { class: `${call.messages ? "messages" : ""} ${call.errors ? "failed" : ""}`, "marker-end": "url(#arrow)", "stroke-width": 1 + Math.min(2, Math.log2(call.calls) / 2) };
+  const style = {
+    class: `${call.messages ? "messages" : ""} ${call.errors ? "failed" : ""}`,
+    "marker-end": "url(#arrow)",
+    "stroke-width": 1 + Math.min(2, Math.log2(call.calls) / 2),
+  };
   const middle = HEIGHT / 2;
   let [path, x, y] = [];
   if (to.layer > from.layer) {

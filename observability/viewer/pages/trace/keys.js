@@ -18,10 +18,12 @@ export function bindKeys(bindings, panel) {
     event.preventDefault();
     run(event);
   });
-  const names = { ArrowDown: "↓", ArrowUp: "↑", ArrowLeft: "←", ArrowRight: "→", Escape: "Esc", PageDown: "PgDn", PageUp: "PgUp", " ": "Space" };
+  const arrows = { ArrowDown: "↓", ArrowUp: "↑", ArrowLeft: "←", ArrowRight: "→" };
+  const names = { ...arrows, Escape: "Esc", PageDown: "PgDn", PageUp: "PgUp" };
   const list = element("dl", "", ...bindings.flatMap(([keys, does]) => [
     element("dt", "", ...keys.flatMap((key, index) => [index ? " " : "", element("kbd", "", names[key] ?? key)])), element("dd", "", does),
   ]));
   panel.replaceChildren(element("h2", "title", "Keys"), list,
-    element("p", "muted", "Ctrl and the wheel zoom where the pointer is, Shift and the wheel move along. Drag over the axis or the strip above to zoom, double-click there to see everything again. Drop a file of OTLP JSON anywhere to open it."));
+    element("p", "muted", "Ctrl and the wheel zoom where the pointer is, Shift and the wheel move along. Drag over the axis or the strip ",
+      "above to zoom, double-click there to see everything again. Drop a file of OTLP JSON anywhere to open it."));
 }

@@ -9,9 +9,9 @@ const SHARE = 0.01;
  * Merge two trees of spans. Two spans are the same if their parents are and they have the same service, operation and
  * position among those of their parent that have both the same.
  *
- * @returns {{nodes: object[], added: number, missing: number, slower: number}} The nodes, parents first: each has the
- *     spans `a` and `b` of which one may be null, its `level` from 1, and `state`: "same", "added", "missing", "slower"
- *     or "faster".
+ * @returns {{nodes: object[], added: number, missing: number, slower: number, faster: number, same: number}} The nodes,
+ *     parents first, and how many are in which state: each has the spans `a` and `b`, of which one may be null, its
+ *     `level` from 1, and its `state`.
  */
 export function merge(rootsA, rootsB) {
   const least = SHARE * Math.max(total(rootsA), total(rootsB));
@@ -53,7 +53,8 @@ function compared(before, after, least) {
 
 /** Nanoseconds of a span in which none of its children is at work. */
 export function ownTime(span) {
-  return between(span.children.map((child) => [child.start, child.end]), span.start, span.end).reduce((sum, [from, to]) => sum + to - from, 0);
+  const own = between(span.children.map((child) => [child.start, child.end]), span.start, span.end);
+  return own.reduce((sum, [from, to]) => sum + to - from, 0);
 }
 
 /**

@@ -19,7 +19,8 @@ function problems(span) {
   if (span.status !== "error") return [];
   const value = (event, key) => event.attributes.find((one) => one.key === key)?.value;
   const exceptions = span.events.filter((event) => event.name === "exception");
-  const texts = exceptions.map((event) => [String(value(event, "exception.type") ?? "").split(".").at(-1), value(event, "exception.message")].filter(Boolean).join(": "));
+  const shortType = (event) => String(value(event, "exception.type") ?? "").split(".").at(-1);
+  const texts = exceptions.map((event) => [shortType(event), value(event, "exception.message")].filter(Boolean).join(": "));
   return [...new Set(texts.length ? texts : [span.message])].filter(Boolean).map((body) => ({ type: "problem", body, at: span.end }));
 }
 

@@ -1,12 +1,10 @@
 // The waterfall: of all rows only those in sight are elements, so that any number of them scrolls alike.
-import { UNNAMED, colour, duration, element } from "../common.js";
-import { isWait, outcome, waitedSince } from "./attempts.js";
-import { textOf } from "./attributes.js";
+import { duration, element } from "../common.js";
+import { drawRow, part, percent } from "./row.js";
 import { ticks } from "./scale.js";
 import { clamped, moved, zoomed } from "./view.js";
 
 const AHEAD = 12; // rows beyond either edge
-const DEEPEST = 20; // levels that are indented, so that the names of deeper ones stay in sight
 const LABEL = 52; // pixels that the label of a tick takes
 const WHEEL = 0.002; // of a factor, for each pixel of the wheel
 
@@ -107,7 +105,7 @@ export class Waterfall {
     const fresh = [];
     for (let index = first; index < last; index += 1) {
       if (this.#drawn.has(index)) continue;
-      const node = this.#row(rows[index], index);
+      const node = drawRow(rows[index], index, this.#state);
       node.style.transform = `translateY(${index * height}px)`;
       this.#drawn.set(index, node);
       fresh.push(node);
@@ -118,145 +116,18 @@ export class Waterfall {
     else this.#scroller.removeAttribute("aria-activedescendant");
   }
 
-  #row(row, index) {
-    const { item, span } = row;
-    const { chosen, found } = this.#state;
-    const line = item.type === "log" || item.type === "problem";
-    const cells = line ? this.#lineCells(row) : this.#spanCells(row);
-    for (const cell of cells) cell.role = "gridcell";
-    const node = element("div", `row ${item.type}`, ...cells);
-    node.id = `row-${index}`;
-    node.role = "row";
-    node.dataset.index = index;
-    node.ariaRowIndex = String(index + 2);
-    node.ariaLevel = String(row.level);
-    node.ariaSetSize = String(row.size);
-    node.ariaPosInSet = String(row.position);
-    if (row.expanded !== undefined) node.ariaExpanded = String(row.expanded);
-    node.ariaSelected = String(index === chosen);
-    if (found && span && !found.has(span.id)) node.classList.add("other");
-    node.style.setProperty("--level", Math.min(row.level - 1, DEEPEST));
-    const service = span?.service ?? item.service;
-    if (service) node.style.setProperty("--colour", colour(service));
-    return node;
-  }
-
-  #lineCells({ item }) {
-    const error = item.type === "problem" || item.severityNumber >= 17;
-    const label = item.type === "problem" ? "failed" : item.severity || "log";
-    const text = element("span", "text", textOf(item.body));
-    const cell = element("div", "name", element("b", error ? "error" : "", label), " ", text);
-    cell.title = textOf(item.body).slice(0, 1000);
-    cell.ariaColSpan = "3";
-    return [cell];
-  }
-
-  #spanCells(row) {
-    const { item, expanded } = row;
-    const group = item.type === "attempts";
-    const fold = element("span", "fold");
-    fold.ariaHidden = "true";
-    if (expanded !== undefined) fold.classList.add(expanded ? "open" : "shut");
-    const name = element("div", "name", fold, element("span", "service", item.service), " ", element("span", "operation", item.name || UNNAMED));
-    name.title = `${item.service} ${item.name}`;
-    if (row.span.status === "error") name.classList.add("failed");
-    if (item.parent?.service === item.service) name.classList.add("same");
-    if (group && item.attempts.length > 1) name.append(element("span", "badge", `${item.attempts.length} attempts`));
-    if (expanded === false && !group) name.append(element("span", "badge", `+${item.below}`));
-    const marks = group ? item.attempts.flatMap((one) => one.marks) : item.marks;
-    if (marks.length) {
-      const mark = element("span", "mark", "⚠");
-      mark.title = marks.join("; ");
-      mark.role = "img";
-      mark.ariaLabel = mark.title;
-      name.append(mark);
-    }
-    const unfinished = !group && item.unfinished;
-    const number = element("div", "number", unfinished ? "…" : duration(item.end - item.start));
-    const track = element("div", "track");
-    track.ariaLabel = this.#spoken(row);
-    this.#bars(track, item, group);
-    return [name, number, track];
-  }
-
-  #spoken({ item, span }) {
-    const became = outcome(span);
-    const words = [item.start > 0 ? `from +${duration(item.start)}` : "from the start"];
-    if (became) words.push(became);
-    if (item.type === "attempts") words.push(`${item.attempts.length} attempts`);
-    if (this.#state.path?.has(item.id)) words.push("on the critical path");
-    return words.join(", ");
-  }
-
-  #percent(at) {
-    const { scale, view } = this.#state;
-    const [from, to] = view.map(scale.place);
-    return ((scale.place(at) - from) / (to - from)) * 100;
-  }
-
-  /** A part of a line from one time to another, or nothing if it is not in view. */
-  #part(className, start, end, { thinnest = "2px" } = {}) {
-    const [left, right] = [this.#percent(start), this.#percent(end)];
-    if (right < 0 || left > 100) return null;
-    const node = element("span", className);
-    // Bars that go far beyond the view are cut, since browsers lose precision in very wide elements.
-    const [from, to] = [Math.max(-1, left), Math.min(101, right)];
-    node.style.setProperty("left", `min(${from}%, 100% - ${thinnest})`);
-    node.style.setProperty("width", `max(${to - from}%, ${thinnest})`);
-    return node;
-  }
-
-  #bars(track, item, group) {
-    const add = (...nodes) => track.append(...nodes.filter(Boolean));
-    if (group) {
-      for (const [from, to] of item.waits) add(this.#part("bar wait", from, to, { thinnest: "0px" }));
-      let before = null;
-      for (const one of item.attempts) {
-        const bar = this.#bar(one);
-        // Of two attempts beside each other one is drawn above the other.
-        if (before && one.start < before.end) bar?.classList.add("lower");
-        else if (item.attempts.some((other) => other.start > one.start && other.start < one.end)) bar?.classList.add("upper");
-        add(bar);
-        before = one;
-      }
-    } else {
-      const since = waitedSince(item);
-      if (since !== null) add(this.#part("bridge", since, item.start, { thinnest: "0px" }));
-      add(this.#bar(item));
-    }
-    const spans = group ? item.attempts : [item];
-    if (this.#state.path)
-      for (const span of spans) for (const [from, to] of this.#state.path.get(span.id) ?? []) add(this.#part("critical", from, to, { thinnest: "1px" }));
-    for (const span of spans) {
-      for (const event of span.events) {
-        const tick = this.#part(event.name === "exception" ? "event failed" : "event", event.at, event.at, { thinnest: "1px" });
-        if (tick) tick.title = `${event.name} at +${duration(Math.max(0, event.at))}`;
-        add(tick);
-      }
-    }
-    if (!track.childElementCount) track.append(element("span", this.#percent(item.end) < 0 ? "beyond before" : "beyond after"));
-  }
-
-  #bar(span) {
-    const became = outcome(span);
-    const bar = this.#part(isWait(span) ? "bar wait" : `bar ${became}`, span.start, span.end, { thinnest: became === "refused" ? "8px" : "2px" });
-    if (bar && span.status === "error") bar.classList.add("failed");
-    if (bar && span.unfinished) bar.classList.add("unfinished");
-    return bar;
-  }
-
   #drawAxis() {
     const { scale, view } = this.#state;
     const width = this.#axis.clientWidth;
     const marks = ticks(scale, view, Math.max(2, width / 75));
     const at = (node, time) => {
-      node.style.setProperty("left", `${this.#percent(time)}%`);
+      node.style.setProperty("left", `${percent(this.#state, time)}%`);
       return node;
     };
     const labels = [];
     let free = -Infinity; // from here on, in pixels, so that no label is on another one
     for (const mark of marks) {
-      const x = (this.#percent(mark.at) / 100) * width;
+      const x = (percent(this.#state, mark.at) / 100) * width;
       const last = x > width - LABEL;
       if ((last ? x - LABEL : x) < free) continue;
       labels.push(at(element("span", last ? "tick last" : "tick", mark.label), mark.at));
@@ -265,7 +136,7 @@ export class Waterfall {
     this.#axis.replaceChildren(...labels);
     const squeezed = new Set(scale.gaps);
     const bands = this.#state.idle.map((gap) => {
-      const band = this.#part("idle", ...gap, { thinnest: "0px" });
+      const band = part(this.#state, "idle", gap);
       if (band && squeezed.has(gap)) {
         band.classList.add("squeezed");
         band.append(element("span", "", duration(gap[1] - gap[0])));
@@ -286,7 +157,8 @@ export class Waterfall {
     this.#scroller.addEventListener("wheel", (event) => {
       const { view } = this.#state;
       const sideways = event.shiftKey ? event.deltaY : event.deltaX;
-      if (event.ctrlKey) look(zoomed(view, this.#timeAt(event.clientX), 1 + Math.max(-0.5, Math.min(1, event.deltaY * WHEEL)), this.#state));
+      const factor = 1 + Math.max(-0.5, Math.min(1, event.deltaY * WHEEL));
+      if (event.ctrlKey) look(zoomed(view, this.#timeAt(event.clientX), factor, this.#state));
       else if (sideways) look(moved(view, sideways / this.#axis.clientWidth, this.#state));
       else return;
       event.preventDefault();
@@ -302,14 +174,15 @@ export class Waterfall {
       this.#axis.append(brush);
       const ends = (event) => [from, this.#timeAt(event.clientX)].sort((a, b) => a - b);
       const move = (event) => {
-        const [start, end] = ends(event).map((time) => this.#percent(time));
+        const [start, end] = ends(event).map((time) => percent(this.#state, time));
         brush.style.setProperty("left", `${start}%`);
         brush.style.setProperty("width", `${end - start}%`);
       };
       const up = (event) => {
         this.#axis.removeEventListener("pointermove", move);
         brush.remove();
-        if (event.type === "pointerup" && Math.abs(event.clientX - down.clientX) > 4) look(clamped(ends(event), this.#state.trace.length));
+        const dragged = event.type === "pointerup" && Math.abs(event.clientX - down.clientX) > 4; // pixels, else a click
+        if (dragged) look(clamped(ends(event), this.#state.trace.length));
       };
       this.#axis.addEventListener("pointermove", move);
       this.#axis.addEventListener("pointerup", up, { once: true });
