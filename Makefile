@@ -3,7 +3,7 @@ PORT ?= 8000
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 export UV_PYTHON_DOWNLOADS ?= never
 
-.PHONY: run test test-stack check format clean drill bench secrets dashboards
+.PHONY: run test test-stack programs check format clean drill bench secrets dashboards
 .DEFAULT_GOAL := run
 
 run: .venv/.synced ## start everything; PORT=9000 moves all ports
@@ -12,9 +12,11 @@ run: .venv/.synced ## start everything; PORT=9000 moves all ports
 test: .venv/.synced ## run all tests
 	@exec .venv/bin/pytest --numprocesses auto $(ARGS)
 
-test-stack: .venv/.synced ## the real collector, Jaeger and Prometheus, built once into .stack/
-	@.venv/bin/python -m tests.stack.programs
+test-stack: programs ## the real collector, Jaeger, Prometheus and Loki with the committed configs
 	@exec .venv/bin/pytest -m stack $(ARGS)
+
+programs: .venv/.synced ## what test-stack runs and check renders with, built once into .stack/
+	@.venv/bin/python -m tests.stack.programs
 
 drill: .venv/.synced ## break one thing after the other under load, then kill at random; ARGS="--short payments"
 	@exec .venv/bin/python -m drills $(ARGS)
@@ -33,6 +35,7 @@ check: .venv/.synced ## lint, format, types, manifests, lock file
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/python deploy/compose/check.py
 	.venv/bin/python deploy/kubernetes/check.py
 	$(UV) lock --check
 

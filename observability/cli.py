@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -168,6 +169,21 @@ def fault(
             )
     except (FaultError, LauncherError) as error:
         _fail(error)
+
+
+@app.command()
+def doctor(
+    url: Annotated[str, typer.Option(help="Where the pages of a viewer, or Jaeger's, are.")] = "http://127.0.0.1:16686",
+) -> None:
+    """Find out why no telemetry arrives: look at the OTEL_ variables, send a span, and look for it."""
+    from observability.doctor import examine
+
+    wrong = False
+    for finding in examine(os.environ, url.rstrip("/")):
+        wrong |= finding.mark == "wrong"
+        advice = f"\n       {finding.advice}" if finding.advice else ""
+        typer.echo(f"{finding.mark:5}  {finding.what}{advice}")
+    raise typer.Exit(int(wrong))
 
 
 events = typer.Typer(help="Look after events that were not delivered.")

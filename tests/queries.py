@@ -1,4 +1,4 @@
-"""What the stack's files ask of Prometheus: every PromQL expression of dashboards, rules and the runbook."""
+"""What the stack's files ask of Prometheus and Loki: every expression of dashboards, rules, links and the runbook."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _GRAFANA = {"$__rate_interval": "5m", "$__range": "1h", "$service": ".+"}
 
 @dataclass(frozen=True)
 class Query:
-    """A PromQL expression, with Grafana's variables replaced, and where it stands."""
+    """A PromQL or LogQL expression, with Grafana's variables replaced, and where it stands."""
 
     where: str
     expression: str
@@ -59,12 +59,21 @@ def panels(dashboard: Any) -> Iterator[Any]:
 
 def dashboard_queries() -> list[Query]:
     """The PromQL of every panel."""
+    return _panel_queries("prometheus")
+
+
+def log_queries() -> list[Query]:
+    """The LogQL of every panel."""
+    return _panel_queries("loki")
+
+
+def _panel_queries(source: str) -> list[Query]:
     return [
         Query(f"{name}: {panel['title']}", _without_variables(target["expr"]), target.get("legendFormat", ""))
         for name, dashboard in dashboards().items()
         for panel in panels(dashboard)
         for target in panel["targets"]
-        if target["datasource"]["uid"] == "prometheus"
+        if target["datasource"]["uid"] == source
     ]
 
 
@@ -95,6 +104,16 @@ def runbook_queries() -> list[Query]:
     """The PromQL blocks of the runbook."""
     blocks = re.findall(r"^```promql\n(.*?)^```", RUNBOOK.read_text(), re.MULTILINE | re.DOTALL)
     return [Query(f"runbook.md: {block.strip()}", block) for block in blocks]
+
+
+def logs_of_trace(trace_id: str) -> str:
+    """The LogQL that leads from a trace in Grafana to its log lines."""
+    sources = yaml.safe_load((STACK / "grafana/provisioning/datasources/datasources.yaml").read_text())["datasources"]
+    (jaeger,) = [source for source in sources if source["uid"] == "jaeger"]
+    query: str = jaeger["jsonData"]["tracesToLogsV2"]["query"]
+    query = query.replace("$${__trace.traceId}", trace_id)
+    assert "$" not in query, f"an unknown variable of Grafana: {query}"
+    return query
 
 
 def mentions(expression: str) -> dict[str, set[str]]:

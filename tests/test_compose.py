@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import json
 import re
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
 
+from deploy.compose.check import mistakes
 from observability.server import serve
 
 ROOT = Path(__file__).parents[1]
@@ -27,8 +26,15 @@ each_service = pytest.mark.parametrize("name", SERVICES)
 
 def test_schema() -> None:
     """The file is what the Compose Specification says."""
-    schema = json.loads((ROOT / "tests/schemas/compose-spec.json").read_text())
-    jsonschema.Draft202012Validator(schema).validate(COMPOSE)
+    assert mistakes(ROOT / "compose.yaml") == []
+
+
+def test_misspelt_key(tmp_path: Path) -> None:
+    """A key that the specification does not know is a mistake."""
+    misspelt = tmp_path / "compose.yaml"
+    misspelt.write_text(yaml.safe_dump({"services": {"orders": {"image": "clearspan:0.1.0", "mem_limits": "1m"}}}))
+    (found,) = mistakes(misspelt)
+    assert "mem_limits" in found
 
 
 @each_service
@@ -59,11 +65,21 @@ def test_pinned(name: str) -> None:
     assert re.fullmatch(r"[\w./-]+:v?\d+(\.\d+)+(-[\w.]+)?", SERVICES[name]["image"])
 
 
-def test_own_version() -> None:
-    """The shop's image has the version of the project."""
+def test_own_image() -> None:
+    """The shop's image has the version of the project, and is built once, by what all others of it come after."""
     version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert version is not None
-    assert {service["image"] for service in SERVICES.values() if "build" in service} == {f"clearspan:{version[1]}"}
+    (builder,) = (name for name, service in SERVICES.items() if "build" in service)
+    own = {name for name, service in SERVICES.items() if service["image"] == f"clearspan:{version[1]}"}
+    assert own > {*SHOP, builder}
+    assert all(SERVICES[name]["pull_policy"] == "never" for name in own)
+    assert all(builder in _before(name) for name in own - {builder, "nats-volume"})
+
+
+def _before(name: str) -> set[str]:
+    """What has to be there before a service, however far."""
+    needed = set(SERVICES[name].get("depends_on", {}))
+    return needed.union(*(_before(one) for one in needed))
 
 
 def test_elastic_versions() -> None:
@@ -73,11 +89,11 @@ def test_elastic_versions() -> None:
 
 
 def test_memory() -> None:
-    """All that starts without Elastic's programs fits into 3 GB."""
+    """All that goes on running without Elastic's programs fits into 3 GB."""
     limits = {
         name: _bytes(service["mem_limit"])
         for name, service in SERVICES.items()
-        if "elk" not in service.get("profiles", [])
+        if "elk" not in service.get("profiles", []) and service["restart"] != "no"
     }
     assert sum(limits.values()) <= 3 * 1000**3
 
@@ -183,10 +199,11 @@ def test_no_passwords(name: str) -> None:
 
 
 def test_anonymous() -> None:
-    """Who has not logged in to Grafana may look, and nobody can make himself a user."""
+    """Who has not logged in to Grafana may look, if he is no web page of elsewhere; nobody can make himself a user."""
     environment = SERVICES["grafana"]["environment"]
     assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
     assert environment["GF_USERS_ALLOW_SIGN_UP"] == "false"
+    assert environment["GF_SERVER_ENFORCE_DOMAIN"] == "true"
 
 
 def _bytes(text: str) -> int:

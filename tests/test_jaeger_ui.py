@@ -6,6 +6,7 @@ import json
 import re
 from urllib.parse import parse_qs, urlsplit
 
+from tests.queries import logs_of_trace
 from tests.running_shop import ROOT
 
 UI = ROOT / "observability" / "stack" / "jaeger" / "ui.json"
@@ -21,5 +22,5 @@ def test_link_asks_grafana_for_the_logs_of_the_trace() -> None:
 
     assert pattern["type"] == "traces"
     assert pane["datasource"] == "loki"
-    assert pane["queries"][0]["expr"] == '{service_name=~".+"} | trace_id="0af7"'
+    assert pane["queries"][0]["expr"] == logs_of_trace("0af7")
     assert pane["range"] == {"from": "START", "to": "END"}

@@ -35,7 +35,7 @@ def manifests(overlay: str) -> list[Manifest]:
     """The objects of an overlay."""
     command = renderer()
     if command is None:
-        pytest.skip("neither kustomize nor kubectl is installed: python -m tests.stack.programs kustomize builds one")
+        pytest.skip("neither kustomize nor kubectl is installed: make programs builds one")
     if overlay not in _rendered:
         _rendered[overlay] = render(command, overlay)
     return _rendered[overlay]
@@ -199,6 +199,21 @@ def test_references(manifests: list[Manifest]) -> None:
         maps = {one["configMap"]["name"] for one in pod.get("volumes", ()) if "configMap" in one}
         maps |= {one["configMapRef"]["name"] for container in pod["containers"] for one in container.get("envFrom", ())}
         assert maps <= _of(manifests, "ConfigMap").keys()
+
+
+def test_config_files(manifests: list[Manifest]) -> None:
+    """Each --config is a file of a ConfigMap that is mounted there."""
+    maps = {name: one["data"] for name, one in _of(manifests, "ConfigMap").items()}
+    for name, pod in _pods(manifests).items():
+        mounted = {one["name"]: one["configMap"]["name"] for one in pod.get("volumes", ()) if "configMap" in one}
+        for container in pod["containers"]:
+            files = {
+                f"{mount['mountPath']}/{file}"
+                for mount in container.get("volumeMounts", ())
+                for file in maps.get(mounted.get(mount["name"], ""), ())
+            }
+            named = re.findall(r"--config=(\S+)", " ".join(container.get("args", ())))
+            assert set(named) <= files, name
 
 
 def test_no_secrets(manifests: list[Manifest]) -> None:

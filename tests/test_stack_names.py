@@ -25,6 +25,7 @@ from tests.queries import (
     Query,
     dashboard_queries,
     dashboards,
+    log_queries,
     mentions,
     panels,
     recorded_labels,
@@ -216,7 +217,7 @@ def test_every_alert_has_a_test_for_when_it_fires_and_when_it_does_not() -> None
 
 def test_what_is_said_to_be_empty_is_asked_for() -> None:
     """The lists of what has no data in a healthy pipeline have no entry that nobody needs."""
-    asked = " ".join(query.expression for query in _queries())
+    asked = " ".join(query.expression for query in (*_queries(), *log_queries()))
     assert [pattern for pattern in (*NEVER, *SOMETIMES) if not re.search(pattern, asked)] == []
 
 

@@ -13,6 +13,7 @@ IMAGES = {
     "otelcol": "opentelemetry-collector-contrib",
     "jaeger": "jaegertracing/jaeger",
     "prometheus": "prometheus/prometheus",
+    "loki": "grafana/loki",
 }
 FILES = [ROOT / "compose.yaml", *(ROOT / "deploy" / "kubernetes").rglob("*.yaml")]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from deploy.dashboards.panels import SERVICE, Query, lines, log_lines, number, page, quantile, rate, states
+from deploy.dashboards.panels import SERVICE, Query, lines, log_lines, number, page, quantile, rate, share, states
 
 _ATTEMPTS = f"clearspan_client_attempts_total{{{SERVICE}}}"
 _FAILED = f'clearspan_client_attempts_total{{{SERVICE}, error_type!=""}}'
@@ -39,8 +39,7 @@ def dashboard() -> Dashboard:
                     "Share of attempts that failed, business answers such as 404 among them. What customers see of it "
                     "is on Services.",
                     "percentunit",
-                    f"(sum(rate({_FAILED}[$__rate_interval])) or 0 * sum(rate({_ATTEMPTS}[$__rate_interval])))"
-                    f" / sum(rate({_ATTEMPTS}[$__rate_interval]))",
+                    share(_FAILED, _ATTEMPTS),
                     warn=0.05,
                     bad=0.2,
                 ),

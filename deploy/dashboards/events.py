@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from deploy.dashboards.panels import SERVICE, Query, lines, log_lines, number, page, quantile, rate
+from deploy.dashboards.panels import SERVICE, Query, lines, log_lines, number, page, quantile, rate, share
 
 _SENT = f"messaging_client_sent_messages_total{{{SERVICE}}}"
 _SENT_IN_VAIN = f'messaging_client_sent_messages_total{{{SERVICE}, error_type!=""}}'
@@ -56,7 +56,9 @@ def dashboard() -> Dashboard:
                     "Dead letters",
                     "Events that consumers gave up in the time shown, and that the broker keeps for people.",
                     "short",
-                    f"sum(increase({_DEAD_LETTERS}[$__range])) or vector(0)",
+                    # `increase` does not see the first one of a process, with which its series begins.
+                    f"sum(({_DEAD_LETTERS} unless {_DEAD_LETTERS} offset $__range)"
+                    f" or increase({_DEAD_LETTERS}[$__range])) or vector(0)",
                     bad=1,
                 ),
                 number(
@@ -69,8 +71,7 @@ def dashboard() -> Dashboard:
                     "Sent in vain",
                     "Share of the attempts that failed. They are repeated, with twice the wait each time.",
                     "percentunit",
-                    f"(sum(rate({_SENT_IN_VAIN}[$__rate_interval])) or 0 * sum(rate({_SENT}[$__rate_interval])))"
-                    f" / sum(rate({_SENT}[$__rate_interval]))",
+                    share(_SENT_IN_VAIN, _SENT),
                     warn=0.01,
                     bad=0.2,
                 ),
@@ -216,7 +217,8 @@ def dashboard() -> Dashboard:
                 log_lines(
                     "Events that failed or died",
                     "What relays and consumers complain of, the newest first.",
-                    f'{{{SERVICE}}} | severity_text=~"WARN|ERROR|CRITICAL|FATAL" |~ "event|outbox|dead"',
+                    f'{{{SERVICE}}} | scope_name=~"observability[.]events[.].+"'
+                    ' | severity_text=~"WARN|ERROR|CRITICAL|FATAL"',
                 )
             ],
         },

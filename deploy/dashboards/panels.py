@@ -45,7 +45,13 @@ class Query:
 
 def rate(series: str, *by: str) -> str:
     """What a counter's or histogram's series have gained a second, summed by labels."""
-    return f"sum by ({', '.join(by)}) (rate({series}[$__rate_interval]))"
+    grouping = f" by ({', '.join(by)}) " if by else ""
+    return f"sum{grouping}(rate({series}[$__rate_interval]))"
+
+
+def share(part: str, whole: str, *by: str) -> str:
+    """What share of a counter's series some of them are, by labels: 0 and not NaN where nothing happens."""
+    return f"{rate(part, *by)} / ({rate(whole, *by)} > 0) or 0 * {rate(whole, *by)}"
 
 
 def quantile(share: float, histogram: str, *by: str, matchers: str = SERVICE) -> str:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from deploy.dashboards.panels import SERVICE, Query, lines, log_lines, number, page, quantile, rate
+from deploy.dashboards.panels import SERVICE, Query, lines, number, page, quantile, rate
 
 _DECIDED = "otelcol_processor_tail_sampling_global_count_traces_sampled"
-
 _QUEUE = "otelcol_exporter_queue_size / otelcol_exporter_queue_capacity"
-
-
-def _lost(where: str) -> str:
-    return f'telemetry:lost:increase5m{{where="{where}"}}'
+_UP = 'up{job=~"collector.*|jaeger|prometheus"}'
+_LOST_IN_SERVICES = 'telemetry:lost:increase5m{where="sdk"}'
+_LOST_IN_SAMPLING = 'telemetry:lost:increase5m{where="sampling"}'
+_LOST_IN_COLLECTOR = 'telemetry:lost:increase5m{where=~"collector|sampling"}'
 
 
 def dashboard() -> Dashboard:
@@ -29,7 +28,7 @@ def dashboard() -> Dashboard:
                     "Spans, log records and data points of the last five minutes that SDKs dropped or failed to send. "
                     "Anything but zero is a gap in what you see: the collector is away, or a queue is too small.",
                     "short",
-                    f"sum({_lost('sdk')}) or vector(0)",
+                    f"sum({_LOST_IN_SERVICES}) or vector(0)",
                     bad=1,
                 ),
                 number(
@@ -45,7 +44,7 @@ def dashboard() -> Dashboard:
                     "What it could neither queue nor deliver in the last five minutes, and traces that it gave up "
                     "before it had decided on them. It is gone.",
                     "short",
-                    f"sum({_lost('collector')}) or vector(0)",
+                    f"sum({_LOST_IN_COLLECTOR}) or vector(0)",
                     bad=1,
                 ),
                 number(
@@ -61,7 +60,7 @@ def dashboard() -> Dashboard:
                     "Programs that are down",
                     "Of the collector, Jaeger and Prometheus, by Prometheus' own look at them.",
                     "short",
-                    "count(up == 0) or vector(0)",
+                    f"count({_UP} == 0) or vector(0)",
                     bad=1,
                 ),
                 number(
@@ -208,7 +207,7 @@ def dashboard() -> Dashboard:
                     "short",
                     Query("sum(otelcol_processor_tail_sampling_sampling_traces_on_memory)", "wait"),
                     Query(
-                        f"sum({_lost('sampling')})",
+                        f"sum({_LOST_IN_SAMPLING})",
                         "pushed out or too large in five minutes",
                         colour="red",
                     ),
@@ -232,7 +231,7 @@ def dashboard() -> Dashboard:
                     "What was neither queued nor delivered in five minutes. It is gone. Without an exporter: traces "
                     "that the sampling gave up.",
                     "short",
-                    Query(f"sum by (exporter, signal) ({_lost('collector')})", "{{signal}} {{exporter}}", colour="red"),
+                    Query(f"sum by (exporter, signal) ({_LOST_IN_COLLECTOR})", "{{signal}} {{exporter}}", colour="red"),
                 ),
                 lines(
                     "Queues, by exporter",
@@ -247,7 +246,7 @@ def dashboard() -> Dashboard:
                     "Up",
                     "1 while Prometheus reaches the program. TargetDown pages.",
                     "short",
-                    Query("up", "{{job}}"),
+                    Query(_UP, "{{job}}"),
                     most=1,
                 ),
                 lines(
@@ -274,7 +273,7 @@ def dashboard() -> Dashboard:
                 ),
                 lines(
                     "Rules that failed",
-                    "An alert whose rule fails does not fire. The reason stands in Prometheus, Status, Rules.",
+                    "An alert whose rule fails does not fire. The reason stands in Grafana, Alerting, Alert rules.",
                     "ops",
                     Query(
                         rate("prometheus_rule_evaluation_failures_total", "rule_group"), "{{rule_group}}", colour="red"
@@ -291,13 +290,6 @@ def dashboard() -> Dashboard:
                         colour="red",
                     ),
                 ),
-            ],
-            "Logs": [
-                log_lines(
-                    "What services say of their own telemetry",
-                    "Exporters complain once a minute at most.",
-                    f'{{{SERVICE}}} |~ "(?i)export|telemetry"',
-                )
             ],
         },
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from deploy.dashboards.panels import SERVICE, Query, lines, log_lines, number, page, quantile, rate, rows_of
+from deploy.dashboards.panels import SERVICE, Query, lines, log_lines, number, page, quantile, rate, rows_of, share
 
 _REQUESTS = "http_server_request_duration_seconds"
 _ALL = f"{_REQUESTS}_count{{{SERVICE}}}"
@@ -14,9 +14,9 @@ _SPANS = "traces_span_metrics_duration_milliseconds"
 _OUTGOING = f'{SERVICE}, span_kind=~"SPAN_KIND_CLIENT|SPAN_KIND_PRODUCER|SPAN_KIND_CONSUMER"'
 
 
-def _share_of_failed(*by: str) -> str:
-    """Failed requests of all, 0 where none failed."""
-    return f"({rate(_FAILED, *by)} or 0 * {rate(_ALL, *by)}) / {rate(_ALL, *by)}"
+def _of_route(of_all: float) -> str:
+    """A quantile, for a table: nothing rather than NaN for a route that nobody asks for."""
+    return f"{quantile(of_all, _REQUESTS, *_ROUTE)} >= 0"
 
 
 def dashboard() -> Dashboard:
@@ -40,8 +40,7 @@ def dashboard() -> Dashboard:
                     "Share of requests that failed by the service's fault: statuses of 5xx, and connections that broke "
                     "off. Look below which route fails, then at its traces.",
                     "percentunit",
-                    f"(sum(rate({_FAILED}[$__rate_interval])) or 0 * sum(rate({_ALL}[$__rate_interval])))"
-                    f" / sum(rate({_ALL}[$__rate_interval]))",
+                    share(_FAILED, _ALL),
                     warn=0.001,
                     bad=0.01,
                 ),
@@ -92,7 +91,7 @@ def dashboard() -> Dashboard:
                     "Failed by the service's fault (5xx, or no answer). Statuses of 4xx are the caller's and stand "
                     "below.",
                     "percentunit",
-                    Query(_share_of_failed("service_name"), "{{service_name}}", colour="red"),
+                    Query(share(_FAILED, _ALL, "service_name"), "{{service_name}}", colour="red"),
                 ),
                 lines(
                     "Duration",
@@ -116,10 +115,10 @@ def dashboard() -> Dashboard:
                     ["service_name", "http_request_method", "http_route"],
                     {
                         "Rate": ("reqps", rate(_ALL, *_ROUTE)),
-                        "Failed": ("percentunit", _share_of_failed(*_ROUTE)),
-                        "50 %": ("s", quantile(0.5, _REQUESTS, *_ROUTE)),
-                        "95 %": ("s", quantile(0.95, _REQUESTS, *_ROUTE)),
-                        "99 %": ("s", quantile(0.99, _REQUESTS, *_ROUTE)),
+                        "Failed": ("percentunit", share(_FAILED, _ALL, *_ROUTE)),
+                        "50 %": ("s", _of_route(0.5)),
+                        "95 %": ("s", _of_route(0.95)),
+                        "99 %": ("s", _of_route(0.99)),
                     },
                 ),
                 lines(

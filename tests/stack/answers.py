@@ -1,11 +1,13 @@
-"""Asking a running Prometheus, as Grafana and its rules do."""
+"""Asking a running Prometheus or Loki until it has data, as Grafana and the rules do."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import httpx
+
+from tests.stack.log_lines import lines
 
 PATIENCE_S = 150.0
 """How long data may take: a service's report, then the collector's batch, then the slowest group of rules."""
@@ -19,14 +21,29 @@ def without_data(prometheus: str, expressions: Iterable[str], *, expected: Itera
         expressions: PromQL.
         expected: Those of them that are not waited for.
     """
+    with httpx.Client(base_url=prometheus, trust_env=False, timeout=30) as client:
+        return _empty(lambda expression: _has_data(client, expression), expressions, expected)
+
+
+def without_lines(loki: str, expressions: Iterable[str], *, expected: Iterable[str] = ()) -> set[str]:
+    """The same of Loki's log lines.
+
+    Args:
+        loki: The URL of a running Loki.
+        expressions: LogQL that chooses lines.
+        expected: Those of them that are not waited for.
+    """
+    return _empty(lambda expression: bool(lines(loki, expression)), expressions, expected)
+
+
+def _empty(has_data: Callable[[str], bool], expressions: Iterable[str], expected: Iterable[str]) -> set[str]:
     waiting, patient_until = set(expressions), time.monotonic() + PATIENCE_S
     expected = set(expected)
-    with httpx.Client(base_url=prometheus, trust_env=False, timeout=30) as client:
-        while True:
-            waiting = {expression for expression in waiting if not _has_data(client, expression)}
-            if waiting <= expected or time.monotonic() > patient_until:
-                return waiting
-            time.sleep(1)
+    while True:
+        waiting = {expression for expression in waiting if not has_data(expression)}
+        if waiting <= expected or time.monotonic() > patient_until:
+            return waiting
+        time.sleep(1)
 
 
 def _has_data(client: httpx.Client, expression: str) -> bool:

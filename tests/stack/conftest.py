@@ -17,6 +17,11 @@ from tests.stack.stack import Stack, running_stack
 from tests.stack.trouble import trouble
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Ask for what went wrong one test right after the other: after five minutes of nothing rates are 0."""
+    items.sort(key=lambda item: "troubled" in getattr(item, "fixturenames", ()))
+
+
 @dataclass
 class ObservedShop:
     """The shop on real servers, and the stack that it tells everything."""
@@ -40,11 +45,23 @@ def mortal(tmp_path: Path) -> Iterator[ObservedShop]:
 
 
 @pytest.fixture(scope="session")
-def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a Prometheus answers that has the metrics of a shop of its own, in which some things went wrong."""
+def troubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack that has what a shop of its own told, in which some things went wrong."""
     with observed_shop(tmp_path_factory.mktemp("trouble")) as one:
         trouble(one.shop)
-        yield one.stack.prometheus
+        yield one.stack
+
+
+@pytest.fixture(scope="session")
+def prometheus(troubled: Stack) -> str:
+    """Where a Prometheus answers that has the metrics of that shop."""
+    return troubled.prometheus
+
+
+@pytest.fixture(scope="session")
+def loki(troubled: Stack) -> str:
+    """Where a Loki answers that has the log lines of that shop."""
+    return troubled.loki
 
 
 @contextmanager

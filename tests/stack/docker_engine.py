@@ -28,7 +28,6 @@ _START_TIMEOUT_S = 60.0
 _SUITE = "forky"
 """The Debian with the Dockerfile's Python; an older debootstrap makes it as it makes all newer ones."""
 _SCRIPT = "/usr/share/debootstrap/scripts/sid"
-_MIRROR = "http://deb.debian.org/debian"
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 
@@ -48,26 +47,21 @@ class Docker:
         }
 
     def __call__(self, *arguments: str) -> str:
-        """What `docker` prints, which has to succeed."""
+        """The result of a `docker` command, which has to succeed; its warnings differ from machine to machine."""
         done = self.run(*arguments)
-        assert done.returncode == 0, f"docker {' '.join(arguments)}\n{done.stdout[-4000:]}"
+        assert done.returncode == 0, f"docker {' '.join(arguments)}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
         return done.stdout.strip()
 
     def logs(self) -> str:
         """The last lines of each container."""
         names = self("ps", "--all", "--format", "{{.Names}}").split()
-        return "\n".join(f"{name}:\n{self('logs', '--tail', '5', name)}" for name in names)
+        ends = {name: self.run("logs", "--tail", "5", name) for name in names}
+        return "\n".join(f"{name}:\n{end.stdout}{end.stderr}" for name, end in ends.items())
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """What becomes of `docker`; all that it prints is in `stdout`."""
-        return subprocess.run(
-            ["docker", *arguments],
-            env=self._environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+        """What becomes of a `docker` command."""
+        command = ["docker", *arguments]
+        return subprocess.run(command, env=self._environment, capture_output=True, text=True, check=False)
 
 
 @contextmanager
@@ -138,7 +132,7 @@ def _build_base(docker: Docker) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     try:
         done = subprocess.run(
-            ["debootstrap", "--variant=minbase", "--include=python3,python3-pip", _SUITE, folder, _MIRROR, _SCRIPT],
+            ["debootstrap", "--variant=minbase", "--include=python3,python3-pip", _SUITE, folder, _mirror(), _SCRIPT],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -158,3 +152,9 @@ def _build_base(docker: Docker) -> None:
         archive.unlink()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _mirror() -> str:
+    """Where this machine's own packages come from."""
+    command = ["apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages"]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()[0]

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 CACHE = Path(__file__).parents[2] / ".stack"
@@ -22,7 +23,7 @@ COLLECTOR_VERSION = "0.159.0"
 _UNLISTED = "github.com/open-telemetry/opentelemetry-collector-contrib/connector/servicegraphconnector"
 """A module that the public checksum database may have no entry for."""
 
-_HERE = Path(__file__).parent
+_COLLECTOR = Path(__file__).with_name("otelcol.yaml")
 _SMALL = "--ldflags=-s -w"
 
 
@@ -37,25 +38,35 @@ class Program:
     name: str
     version: str
     build: Callable[[Path, Path], None]
+    manifest: Path | None = None
+    """What says what it is made of, beside its version."""
 
     @property
     def path(self) -> Path:
-        """Where it is, or will be."""
-        return CACHE / "bin" / f"{self.name}-{self.version}"
+        """Where it is, or will be: a file for each version and manifest."""
+        made_of = "" if self.manifest is None else f"-{sha256(self.manifest.read_bytes()).hexdigest()[:8]}"
+        return CACHE / "bin" / f"{self.name}-{self.version}{made_of}"
 
 
 def _collector(folder: Path, target: Path) -> None:
     """The components that the committed configs name, put together by the collector's own builder."""
     _go(folder, "install", f"go.opentelemetry.io/collector/cmd/builder@v{COLLECTOR_VERSION}")
-    _run(folder, str(folder / "builder"), "--config", str(_HERE / "otelcol.yaml"), _SMALL)
+    _run(folder, str(folder / "builder"), "--config", str(_COLLECTOR), _SMALL)
     (folder / "otelcol" / "otelcol").rename(target)
 
 
-def _module(package: str, module_version: str, *flags: str) -> Callable[[Path, Path], None]:
-    """A main package of a module that `go install` refuses for its replace directives: built from a module of ours."""
+def _module(
+    package: str, module_version: str, *flags: str, replace: Sequence[str] = ()
+) -> Callable[[Path, Path], None]:
+    """A main package of a module that `go install` refuses for its replace directives: built from a module of ours.
+
+    `replace` is those of them that it needs: Go takes them of the main module alone.
+    """
 
     def build(folder: Path, target: Path) -> None:
         _go(folder, "mod", "init", "stack")
+        for one in replace:
+            _go(folder, "mod", "edit", f"-replace={one}")
         _go(folder, "get", f"{package}@{module_version}")
         _go(folder, "build", *flags, _SMALL, "-o", str(target), package)
 
@@ -74,14 +85,22 @@ def _installed(package: str, module_version: str) -> Callable[[Path, Path], None
 # Prometheus finds its targets in its config only: what looks into clouds for them takes most of the build.
 _PROMETHEUS = ("v0.316.0", "-tags=remove_all_sd")
 
+# Grafana's forks, without which Loki is not compiled or is another one than the released.
+_LOKI_FORKS = (
+    "github.com/hashicorp/memberlist=github.com/grafana/memberlist@v0.3.1-0.20251126142931-6f9f62ab6f86",
+    "github.com/grafana/regexp=github.com/grafana/regexp@v0.0.0-20240518133315-a468a5bfb3bc",
+    "github.com/thanos-io/objstore=github.com/grafana/objstore@v0.0.0-20250728171719-b5d3b766d1b0",
+)
+
 PROGRAMS = {
     program.name: program
     for program in (
-        Program("otelcol", COLLECTOR_VERSION, _collector),
+        Program("otelcol", COLLECTOR_VERSION, _collector, _COLLECTOR),
         Program("prometheus", "3.16.0", _module("github.com/prometheus/prometheus/cmd/prometheus", *_PROMETHEUS)),
         Program("promtool", "3.16.0", _module("github.com/prometheus/prometheus/cmd/promtool", *_PROMETHEUS)),
         # Version 2 is tagged as a version 1 too, which alone can be named as a Go module.
         Program("jaeger", "2.13.0", _module("github.com/jaegertracing/jaeger/cmd/jaeger", "v1.76.0")),
+        Program("loki", "3.7.8", _module("github.com/grafana/loki/v3/cmd/loki", "v3.7.8", replace=_LOKI_FORKS)),
         Program("docker-compose", "5.2.0", _module("github.com/docker/compose/v5/cmd", "v5.2.0")),
         Program("kustomize", "5.8.2", _installed("sigs.k8s.io/kustomize/kustomize/v5", "v5.8.2")),
     )

@@ -1,4 +1,4 @@
-"""The real collector, Jaeger and Prometheus, with the committed configs: only addresses and folders are others."""
+"""The real collector, Jaeger, Prometheus and Loki with the committed configs: only addresses and folders differ."""
 
 from __future__ import annotations
 
@@ -40,6 +40,11 @@ class Member:
 
     def start(self) -> None:
         """Start it, and return when it is ready."""
+        self.begin()
+        self.wait()
+
+    def begin(self) -> None:
+        """Start it, and do not wait for it."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command,
@@ -48,6 +53,10 @@ class Member:
                 stderr=log,
                 preexec_fn=end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - before any thread
             )
+
+    def wait(self) -> None:
+        """Return when it is ready."""
+        assert self._process is not None
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._answers():
             assert self._process.poll() is None, self.log.read_text()[-4000:]
@@ -89,6 +98,8 @@ class Ports:
     jaeger_health: int
     jaeger_metrics: int
     prometheus: int
+    loki: int
+    loki_grpc: int
     viewer_page: int
     viewer_otlp: int
 
@@ -102,6 +113,7 @@ class Stack:
     collector: Member
     jaeger_server: Member
     prometheus_server: Member
+    loki_server: Member
     viewer_server: Member
 
     @property
@@ -120,8 +132,13 @@ class Stack:
         return f"http://127.0.0.1:{self.ports.prometheus}"
 
     @property
+    def loki(self) -> str:
+        """Loki's API."""
+        return f"http://127.0.0.1:{self.ports.loki}"
+
+    @property
     def viewer(self) -> str:
-        """The embedded viewer, which has every span, sampled or not, and stands for Loki."""
+        """The embedded viewer, which has every span, sampled or not."""
         return f"http://127.0.0.1:{self.ports.viewer_page}"
 
     @property
@@ -134,12 +151,17 @@ class Stack:
 def running_stack(folder: Path) -> Iterator[Stack]:
     """The stack around a block; what its programs keep is in the folder."""
     ports = Ports(*free_ports(len(Ports.__annotations__)))
-    members = (_collector(folder, ports), _jaeger(folder, ports), _prometheus(folder, ports), _viewer(folder, ports))
+    collector = _collector(folder, ports)
+    receivers = [make(folder, ports) for make in (_jaeger, _prometheus, _loki, _viewer)]
     with ExitStack() as stack:
-        for member in reversed(members):  # the collector last, and so it ends first
-            stack.callback(member.stop)
-            member.start()
-        yield Stack(folder, ports, *members)
+        for receiver in receivers:
+            stack.callback(receiver.stop)
+            receiver.begin()
+        for receiver in receivers:
+            receiver.wait()
+        stack.callback(collector.stop)  # last, and so it ends first
+        collector.start()
+        yield Stack(folder, ports, collector, *receivers)
 
 
 def _collector(folder: Path, ports: Ports) -> Member:
@@ -160,7 +182,7 @@ def _collector(folder: Path, ports: Ports) -> Member:
         "exporters": {
             "otlp_grpc/jaeger": {"endpoint": f"127.0.0.1:{ports.jaeger_otlp}"},
             "otlp_http/prometheus": {"metrics_endpoint": f"http://127.0.0.1:{ports.prometheus}/api/v1/otlp/v1/metrics"},
-            "otlp_http/loki": {"logs_endpoint": f"{viewer}/v1/logs"},
+            "otlp_http/loki": {"logs_endpoint": f"http://127.0.0.1:{ports.loki}/otlp/v1/logs"},
             "file/logstash": {"path": str(folder / "logs.json")},
             # Beside what is committed: every span, to compare.
             "otlp_http/viewer": {"endpoint": viewer},
@@ -226,6 +248,25 @@ def _prometheus(folder: Path, ports: Ports) -> Member:
         ],
         f"http://127.0.0.1:{ports.prometheus}/-/ready",
         folder / "prometheus.log",
+    )
+
+
+def _loki(folder: Path, ports: Ports) -> Member:
+    own = folder / "loki"
+    return Member(
+        [
+            str(program("loki")),
+            f"-config.file={CONFIGS / 'loki' / 'config.yaml'}",
+            "-server.http-listen-address=127.0.0.1",
+            f"-server.http-listen-port={ports.loki}",
+            f"-server.grpc-listen-port={ports.loki_grpc}",
+            f"-common.path-prefix={own}",
+            f"-common.storage.filesystem.chunk-directory={own / 'chunks'}",
+            f"-common.storage.filesystem.rules-directory={own / 'rules'}",
+            f"-compactor.working-directory={own / 'compactor'}",
+        ],
+        f"http://127.0.0.1:{ports.loki}/ready",
+        folder / "loki.log",
     )
 
 

@@ -156,12 +156,30 @@ def test_agent_is_stopped(agent: Agent) -> None:
                 "deploy/kubernetes/overlays/dev/without-backends.yaml",
             ],
         ),
-        ("jaeger", ["deploy/kubernetes/overlays/production/jaeger-config.yaml"]),
+        (
+            "otelcol",
+            [
+                "observability/stack/collector/config.yaml",
+                "deploy/kubernetes/overlays/production/collector-instance.yaml",
+            ],
+        ),
+        (
+            "jaeger",
+            [
+                "observability/stack/jaeger/config.yaml",
+                "deploy/kubernetes/overlays/production/jaeger-elasticsearch.yaml",
+            ],
+        ),
     ],
 )
 def test_configs(name: str, configs: list[str]) -> None:
     """The programs themselves find the configs valid that Kubernetes alone uses."""
-    variables = {"GATEWAYS": "gateways", "ELASTICSEARCH_URL": "http://127.0.0.1:9200", "ELASTICSEARCH_USERNAME": "shop"}
+    variables = {
+        "GATEWAYS": "gateways",
+        "POD_NAME": "collector-0",
+        "ELASTICSEARCH_URL": "http://127.0.0.1:9200",
+        "ELASTICSEARCH_USERNAME": "shop",
+    }
     command = [str(program(name)), "validate", *(f"--config={ROOT / one}" for one in configs)]
     done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.queries import dashboard_queries, dashboards
-from tests.stack.answers import without_data
+from tests.queries import dashboard_queries, dashboards, log_queries
+from tests.stack.answers import without_data, without_lines
 from tests.stack.empty import never, sometimes
 from tests.stack.series import committed, running
 
@@ -26,6 +26,19 @@ def test_panels_that_should_be_empty_are(prometheus: str) -> None:
     """What is said never to happen here does not."""
     expected = {query.expression for query in dashboard_queries() if never(query.expression)}
     assert without_data(prometheus, expected, expected=expected) == expected
+
+
+def test_every_panel_of_logs_has_lines(loki: str) -> None:
+    """So do the queries that ask Loki."""
+    expressions = {query.expression for query in log_queries()}
+    wanted = {expression for expression in expressions if not never(expression) and not sometimes(expression)}
+    assert without_lines(loki, wanted) == set()
+
+
+def test_panels_of_logs_that_should_be_empty_are(loki: str) -> None:
+    """Nor does Loki have what is said never to happen here."""
+    expected = {query.expression for query in log_queries() if never(query.expression)}
+    assert without_lines(loki, expected, expected=expected) == expected
 
 
 def test_the_variable_finds_the_services(prometheus: str) -> None:

@@ -1,4 +1,4 @@
-"""What the services tell comes out of the real collector, Jaeger and Prometheus, with the committed configs."""
+"""What the services tell comes out of the real collector, Jaeger, Prometheus and Loki, with the committed configs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import yaml
 
 from observability import tree
 from observability.jaeger import spans_of
+from tests.queries import logs_of_trace
 from tests.stack.conftest import ObservedShop
+from tests.stack.log_lines import lines
 from tests.stack.otlp import Spans, send_log, send_spans
 from tests.stack.stack import CONFIGS, Stack
 
@@ -155,12 +157,12 @@ def test_order_is_one_trace(observed: ObservedShop) -> None:
 
 
 def test_logs_go_to_both(observed: ObservedShop) -> None:
-    """A log line of an order goes to Loki's endpoint and into Logstash's file, with the order's trace."""
+    """The log lines of an order go to Loki, where Grafana looks for its trace's, and into Logstash's file."""
     trace_id = _order(observed)
 
     def in_loki() -> bool:
-        logs = _get(f"{observed.stack.viewer}/api/traces/{trace_id}/logs")["data"]
-        return "order confirmed" in {log["body"] for log in logs}
+        found = {line.text: line.labels["service_name"] for line in lines(observed.stack.loki, logs_of_trace(trace_id))}
+        return (found.get("shipment created"), found.get("order confirmed")) == ("shipping", "orders")
 
     def in_file() -> set[str]:
         return {_body(record) for record in _written(observed.stack) if record.get("traceId") == trace_id}
@@ -245,8 +247,11 @@ def test_secrets_stop_at_the_collector(observed: ObservedShop) -> None:
     assert (tags["note"], tags["x-api-key"], tags["auth"]) == ("card ****", "****", "****")
     written = _until(lambda: [line for line in stack.logs.read_text().splitlines() if "careless" in line])[0]
     assert "paid with ****, ****" in written
+    (line,) = _until(lambda: lines(stack.loki, '{service_name="careless"}'))
+    assert (line.text, line.labels["password"]) == ("paid with ****, ****", "****")
     for secret in (card, "abcdef0123456789", "hunter2"):
         assert secret not in written
+        assert secret not in str(line)
         assert secret not in json.dumps(kept)
 
 
@@ -289,11 +294,20 @@ def test_span_metrics_count_what_is_not_kept(observed: ObservedShop) -> None:
 
 
 def test_killed_with_data_in_its_queue(mortal: ObservedShop) -> None:
-    """A collector that is killed while its receivers are away sends them later all that it had taken."""
+    """A collector that is killed while its receivers are away sends them later all that it had taken.
+
+    Loki, killed as well, has the lines that it had before.
+    """
     stack = mortal.stack
-    receivers = (stack.jaeger_server, stack.prometheus_server, stack.viewer_server)
+    receivers = (stack.jaeger_server, stack.prometheus_server, stack.loki_server, stack.viewer_server)
     traces = [Spans("queued", error=True) for _ in range(300)]
     told = {f"log {number}" for number in range(50)}
+
+    def logs() -> set[str]:
+        return {line.text for line in lines(stack.loki, logs_of_trace(traces[0].trace_id))}
+
+    send_log(stack.otlp, "queued", "before", traces[0].trace_id)
+    _until(lambda: logs() == {"before"})
     for receiver in receivers:
         receiver.kill()
     send_spans(stack.otlp, traces)
@@ -307,11 +321,7 @@ def test_killed_with_data_in_its_queue(mortal: ObservedShop) -> None:
     stack.collector.start()
     wanted = {one.trace_id for one in traces}
     _until(lambda: wanted <= _kept(stack, "queued"))
-
-    def logs() -> set[str]:
-        return {log["body"] for log in _get(f"{stack.viewer}/api/traces/{traces[0].trace_id}/logs")["data"]}
-
-    _until(lambda: logs() == told)
+    _until(lambda: logs() == told | {"before"})
     counted = 'max_over_time(traces_span_metrics_calls_total{service_name="queued",span_kind="SPAN_KIND_SERVER"}[5m])'
     _until(lambda: [one["value"][1] for one in _query(stack, counted)] == ["300"])
 
@@ -356,3 +366,8 @@ def test_killed_under_load(mortal: ObservedShop) -> None:
     total = 'sum(shop_orders_total{shop_order_outcome="placed"})'
     _until(lambda: [one["value"][1] for one in _query(stack, total)] == [str(len(placed))])
     _until(lambda: len({log.get("traceId") for log in _written(stack) if _body(log) == "order placed"}) == len(placed))
+
+    def in_loki() -> set[str]:
+        return {line.labels["trace_id"] for line in lines(stack.loki, '{service_name="orders"} |= "order placed"')}
+
+    _until(lambda: len(in_loki()) == len(placed))
