@@ -21,13 +21,11 @@ from observability.viewer.jaeger import log_json, trace_json
 from observability.viewer.recent import summary_json, whole_trace_json
 from observability.viewer.search import BadParameterError, parse_limit, parse_trace_id, search
 from observability.viewer.store import Store
+from observability.viewer.telemetry_json import telemetry_json
 from observability.viewer.token import Token, TokenGuard
 
 _PAGES = Path(__file__).with_name("pages")
-_ASSETS = {"viewer.css": "text/css", "list.js": "text/javascript", "trace.js": "text/javascript"} | {
-    "common.js": "text/javascript",
-    "login.js": "text/javascript",
-}
+_MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript"}
 
 
 class _SecurityHeaders:
@@ -54,6 +52,8 @@ def create_pages(store: Store, *, otlp_url: str, token: Token | None = None) -> 
     # Handlers that read the store run in threads, so that the event loop stays free for senders, and two at a time,
     # since an answer may take much memory.
     two_at_a_time = CapacityLimiter(2)
+    # What is asked for is looked up in what is there, and is never a path.
+    assets = {path.relative_to(_PAGES).as_posix(): path for path in _PAGES.rglob("*") if path.suffix in _MEDIA_TYPES}
 
     def in_thread(handler: Callable[[Request], Response]) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
@@ -98,17 +98,28 @@ def create_pages(store: Store, *, otlp_url: str, token: Token | None = None) -> 
             return _failure(404, "trace not found")
         return JSONResponse(whole_trace_json(spans, store.logs(trace_id)))
 
+    def trace_as_otlp(request: Request) -> Response:
+        trace_id = parse_trace_id(request.path_params["trace_id"])
+        spans = store.trace(trace_id)
+        if not spans:
+            return _failure(404, "trace not found")
+        as_file = {"content-disposition": f'attachment; filename="trace-{trace_id.hex()}.json"'}
+        return JSONResponse(telemetry_json(spans, store.logs(trace_id)), headers=as_file)
+
     async def asset(request: Request) -> Response:
-        name = request.path_params["name"]
-        if name not in _ASSETS:
+        path = assets.get(request.path_params["name"])
+        if path is None:
             return PlainTextResponse("not found\n", 404)
-        return FileResponse(_PAGES / name, media_type=_ASSETS[name])
+        return FileResponse(path, media_type=_MEDIA_TYPES[path.suffix])
 
     async def list_page(_request: Request) -> Response:
         return FileResponse(_PAGES / "list.html")
 
     async def trace_page(_request: Request) -> Response:
         return FileResponse(_PAGES / "trace.html")
+
+    async def compare_page(_request: Request) -> Response:
+        return FileResponse(_PAGES / "compare.html")
 
     async def search_page(_request: Request) -> Response:
         return RedirectResponse("/")
@@ -121,10 +132,13 @@ def create_pages(store: Store, *, otlp_url: str, token: Token | None = None) -> 
             Route("/", list_page),
             Route("/search", search_page),
             Route("/trace/{trace_id}", trace_page),
-            Route("/pages/{name}", asset),
+            Route("/open", trace_page),
+            Route("/compare", compare_page),
+            Route("/pages/{name:path}", asset),
             Route("/livez", live),
             Route("/api/recent", in_thread(recent)),
             Route("/api/recent/{trace_id}", in_thread(whole_trace)),
+            Route("/api/recent/{trace_id}/otlp", in_thread(trace_as_otlp)),
             Route("/api/services", in_thread(services)),
             Route("/api/services/{service:path}/operations", in_thread(operations_of_service)),
             Route("/api/operations", in_thread(operations)),

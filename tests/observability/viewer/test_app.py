@@ -46,6 +46,9 @@ async def test_recent(store: Store, pages: httpx.AsyncClient) -> None:
     assert [trace["name"] for trace in answer["traces"]] == ["root"]
     assert (await pages.get("/api/recent?service=payments")).json()["traces"] == []
     assert len((await pages.get(f"/api/recent/{TRACE}")).json()["spans"]) == 2
+    as_otlp = await pages.get(f"/api/recent/{TRACE}/otlp")
+    assert len(as_otlp.json()["resourceSpans"][0]["scopeSpans"][0]["spans"]) == 2
+    assert as_otlp.headers["content-disposition"] == f'attachment; filename="trace-{TRACE}.json"'
 
 
 async def test_logs(store: Store, pages: httpx.AsyncClient) -> None:
@@ -65,6 +68,7 @@ async def test_logs(store: Store, pages: httpx.AsyncClient) -> None:
         ("/api/traces/xyz/logs", 400),
         ("/api/traces/abc", 404),
         ("/api/recent/abc", 404),
+        ("/api/recent/abc/otlp", 404),
     ],
 )
 async def test_bad_question(pages: httpx.AsyncClient, path: str, status: int) -> None:
@@ -74,7 +78,9 @@ async def test_bad_question(pages: httpx.AsyncClient, path: str, status: int) ->
     assert response.json()["errors"][0]["code"] == status
 
 
-@pytest.mark.parametrize("path", ["/pages/..%2Fapp.py", "/pages/app.py", "/pages/list.html", "/nowhere"])
+@pytest.mark.parametrize(
+    "path", ["/pages/..%2Fapp.py", "/pages/app.py", "/pages/list.html", "/pages/trace/..%2Flist.html", "/nowhere"]
+)
 async def test_unknown_path(pages: httpx.AsyncClient, path: str) -> None:
     """Only what is named is served, never a file by its path."""
     assert (await pages.get(path)).status_code == 404
