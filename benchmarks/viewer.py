@@ -15,10 +15,8 @@ import argparse
 import http.client
 import os
 import random
-import socket
 import statistics
 import struct
-import subprocess
 import sys
 import tempfile
 import time
@@ -40,6 +38,7 @@ from rich.table import Table
 
 from observability.viewer.query import parse
 from observability.viewer.store import Store
+from tests.observability.viewer.process import running_viewer
 
 SPANS, SMALL_SPANS = 1_000_000, 100_000
 LARGE, SMALL = 512, 20
@@ -186,22 +185,14 @@ class Sender:
 
 @contextmanager
 def _viewer(folder: Path) -> Iterator[tuple[psutil.Process, int, float]]:
-    """The viewer on the first core, its OTLP port, and the seconds until it listened."""
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        port, otlp_port = one.getsockname()[1], other.getsockname()[1]
-    options = ["--port", str(port), "--otlp-port", str(otlp_port), "--data-dir", str(folder)]
+    """The viewer on the first core, its port of OTLP over HTTP, and the seconds until it listened."""
     began = time.perf_counter()
-    process = psutil.Popen(
-        [sys.executable, "-m", "observability.cli", "viewer", *options], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        process.cpu_affinity([_cores[0]])
-        assert process.stdout
-        process.stdout.readline()
-        yield process, otlp_port, time.perf_counter() - began
-    finally:
-        process.terminate()
-        process.wait(30)
+    with running_viewer(folder) as running:
+        seconds = time.perf_counter() - began
+        process = psutil.Process(running.pid)
+        for thread in process.threads():
+            os.sched_setaffinity(thread.id, {_cores[0]})  # later ones have that of whoever starts them
+        yield process, int(running.otlp.rpartition(":")[2]), seconds
 
 
 def _peak_mib(process: psutil.Process) -> float:

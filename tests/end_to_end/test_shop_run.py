@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import sqlite3
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
@@ -19,6 +18,7 @@ import pytest
 from observability import tree
 from observability.jaeger import spans_of
 from observability.launcher import BASE_PORT, PAGE_PORT
+from observability.viewer.store import Store
 from tests.running_shop import ROOT, RunningShop
 
 pytestmark = pytest.mark.anyio
@@ -149,9 +149,11 @@ async def test_no_span_is_lost(start_shop: StartShop) -> None:
     shop = start_shop()
     assert await _load(f"{shop.orders}/", REQUESTS) == [200] * REQUESTS
     assert shop.stop() == 0
-    with closing(sqlite3.connect(shop.data_dir / "viewer.db")) as store:
-        found = store.execute("SELECT service, name, kind, count(*) FROM spans GROUP BY 1, 2, 3").fetchall()
-    assert found == [("orders", "GET /", 2, REQUESTS)]
+    with closing(Store(shop.data_dir)) as store:
+        found = store.operations_between(0, 2**63 - 1)
+        spans = store.counts()[1]
+    assert [(one.service, one.operation, one.kind, one.calls) for one in found] == [("orders", "GET /", 2, REQUESTS)]
+    assert spans == REQUESTS
 
 
 async def test_viewer_killed_under_load(start_shop: StartShop) -> None:
