@@ -118,7 +118,7 @@ async def run_viewer(
                 )
             )
             for app in (
-                create_pages(store, otlp_url=otlp_url, token=guard),
+                create_pages(store, intake.arrivals, otlp_url=otlp_url, token=guard),
                 create_receiver(intake, token=guard, origins=origins),
             )
         ]

@@ -42,7 +42,7 @@ class Viewer:
     def send(self, signal: str, message: Message) -> None:
         """Send it telemetry."""
         url, content = f"{self.otlp_url}/v1/{signal}", message.SerializeToString()
-        httpx.post(url, content=content, headers=PROTOBUF).raise_for_status()
+        httpx.post(url, content=content, headers=PROTOBUF, timeout=30).raise_for_status()
 
 
 @pytest.fixture

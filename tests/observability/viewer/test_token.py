@@ -7,6 +7,7 @@ import pytest
 from starlette.routing import Route
 
 from observability.viewer.app import create_pages
+from observability.viewer.arrivals import Arrivals
 from observability.viewer.store import Store
 from observability.viewer.token import Token
 
@@ -19,7 +20,7 @@ BEARER = {"authorization": f"Bearer {SECRET}"}
 @pytest.fixture
 async def pages(store: Store) -> AsyncIterator[httpx.AsyncClient]:
     """A reader, who does not know the token yet, of pages on a machine of a name."""
-    transport = httpx.ASGITransport(create_pages(store, otlp_url="", token=Token(SECRET)))
+    transport = httpx.ASGITransport(create_pages(store, Arrivals(), otlp_url="", token=Token(SECRET)))
     async with httpx.AsyncClient(transport=transport, base_url="http://viewer.example:16686") as client:
         yield client
 
@@ -54,7 +55,7 @@ def test_representation() -> None:
 
 async def test_every_route(store: Store, pages: httpx.AsyncClient) -> None:
     """No route, known or not, answers who does not know the token, but what the way in needs."""
-    app = create_pages(store, otlp_url="")
+    app = create_pages(store, Arrivals(), otlp_url="")
     paths = {route.path for route in app.routes if isinstance(route, Route)} | {
         "/nowhere",
         "/login",
@@ -70,8 +71,8 @@ async def test_every_route(store: Store, pages: httpx.AsyncClient) -> None:
 
 async def test_bearer(pages: httpx.AsyncClient) -> None:
     """A program tells the token with each request, by whatever name it came here."""
-    assert (await pages.get("/api/recent", headers=BEARER)).status_code == 200
-    assert (await pages.get("/api/recent")).status_code == 401
+    assert (await pages.get("/api/find", headers=BEARER)).status_code == 200
+    assert (await pages.get("/api/find")).status_code == 401
 
 
 async def test_cookie(pages: httpx.AsyncClient) -> None:
@@ -83,16 +84,16 @@ async def test_cookie(pages: httpx.AsyncClient) -> None:
     cookie = answer.headers["set-cookie"]
     assert {"HttpOnly", "Path=/", "SameSite=strict"} <= set(cookie.split("; "))
     assert SECRET not in cookie
-    assert (await pages.get("/api/recent")).status_code == 200
+    assert (await pages.get("/api/find")).status_code == 200
     pages.cookies.clear()
-    assert (await pages.get("/api/recent", headers={"cookie": "clearspan-viewer=wrong"})).status_code == 401
+    assert (await pages.get("/api/find", headers={"cookie": "clearspan-viewer=wrong"})).status_code == 401
 
 
 async def test_foreign_page(pages: httpx.AsyncClient) -> None:
     """A foreign page cannot ask even with the cookie of its reader."""
     await pages.post("/login", headers=BEARER)
-    assert (await pages.get("/api/recent", headers={"origin": "http://evil.example"})).status_code == 403
-    assert (await pages.get("/api/recent", headers={"sec-fetch-site": "cross-site"})).status_code == 403
+    assert (await pages.get("/api/find", headers={"origin": "http://evil.example"})).status_code == 403
+    assert (await pages.get("/api/find", headers={"sec-fetch-site": "cross-site"})).status_code == 403
     assert (await pages.post("/login", headers=BEARER | {"sec-fetch-site": "cross-site"})).status_code == 403
 
 

@@ -1,5 +1,6 @@
 // Two traces beside each other, as one tree.
 import { UNNAMED, colour, count, duration, element, load, statusOf, time } from "../common.js";
+import { condition } from "../query.js";
 import { differences, merge } from "./merge.js";
 import { tracesOf } from "./otlp.js";
 import { attribute, grow, rootOf } from "./tree.js";
@@ -84,7 +85,7 @@ async function offer({ trace, roots }) {
   const root = rootOf(roots);
   $("both").replaceChildren(side("A", { trace, roots }));
   $("both").hidden = $("other").hidden = false;
-  const { traces } = await load(`/api/recent?${new URLSearchParams({ limit: "200", service: root.service })}`);
+  const { traces } = await load(`/api/find?${new URLSearchParams({ limit: "200", q: condition("service", root.service) })}`);
   const others = traces.filter((one) => one.name === root.name && one.traceID !== trace.id);
   $("ask").textContent = others.length ? "Compare it with" : "There is no other trace of this request to compare it with.";
   $("choices").replaceChildren(...others.slice(0, 50).map((one) => {
