@@ -18,6 +18,7 @@ from observability.viewer.api import Handler, api_routes, failure
 from observability.viewer.arrivals import Arrivals
 from observability.viewer.guard import SECURITY_HEADERS, Guard
 from observability.viewer.jaeger_api import jaeger_routes
+from observability.viewer.jaeger_v3 import jaeger_v3_routes
 from observability.viewer.query import QueryError
 from observability.viewer.search import BadParameterError
 from observability.viewer.store import Store
@@ -92,6 +93,7 @@ def create_pages(store: Store, arrivals: Arrivals, *, otlp_url: str, token: Toke
             Route("/livez", live),
             *api_routes(store, arrivals, otlp_url=otlp_url, threaded=threaded),
             *jaeger_routes(store, threaded=threaded),
+            *jaeger_v3_routes(store, threaded=threaded),
         ],
         middleware=[
             Middleware(_SecurityHeaders),
