@@ -2,7 +2,7 @@
 
 export const TOKEN = /(?:"(?:[^"\\]|\\.)*(?:"|$)|[^\s"])+/g;
 export const COMPARISON = /^("(?:[^"\\]|\\.)*"|[^\s"=!<>]+)(!=|>=|<=|=|>|<)(.*)$/s;
-const PLAIN = /^[^\s"*]+$/;
+const PLAIN = /^[^\p{C}\p{Z}"*]+$/u; // what is a space differs between languages
 
 /** What a key or a value stands for. */
 export const unquoted = (text) => (text.startsWith('"') ? text.slice(1).replace(/"$/, "").replace(/\\(.)/gs, "$1") : text);
