@@ -20,7 +20,7 @@ from observability.viewer.recent import summary_json, whole_trace_json
 from observability.viewer.search import BadParameterError, parse_limit, parse_time_ns, parse_trace_id
 from observability.viewer.senders import senders_json
 from observability.viewer.store import Store
-from observability.viewer.telemetry_json import telemetry_json
+from observability.viewer.telemetry_json import link_json, telemetry_json
 
 DEFAULT_SPAN_NS = 15 * 60 * 10**9
 """How far back statistics look if no start is given."""
@@ -108,7 +108,8 @@ def api_routes(store: Store, arrivals: Arrivals, *, otlp_url: str, threaded: Thr
         if not spans:
             return failure(404, "trace not found")
         as_file = {"content-disposition": f'attachment; filename="trace-{trace_id.hex()}.json"'}
-        return JSONResponse(telemetry_json(spans, store.logs(trace_id)), headers=as_file)
+        links = [link_json(one) for one in store.links_to(trace_id)]
+        return JSONResponse(telemetry_json(spans, store.logs(trace_id)) | {"linkedFrom": links}, headers=as_file)
 
     def arrived(_request: Request) -> Response:
         now_ns = time.time_ns()

@@ -1,5 +1,7 @@
 // Attributes as people read them: by namespace, with units, and as a search.
 
+import { condition } from "../query.js";
+
 // Namespaces of the semantic conventions' registry that programs send most.
 const REGISTRY = new Set(["artifact", "aspnetcore", "aws", "azure", "browser", "client", "cloud", "cloudevents", "code", "container", "cpu",
   "db", "deployment", "destination", "device", "disk", "dns", "elasticsearch", "enduser", "error", "exception", "faas", "feature_flag",
@@ -40,9 +42,5 @@ function bytes(value) {
   return `bytes, ${(value / size).toPrecision(3)} ${name}`;
 }
 
-/** The search for traces that have this value, in the viewer's language (query.py). */
-export function search(key, value) {
-  const quoted = (text) => `"${text.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`;
-  const name = /^[\w.-]+$/.test(key) ? key : quoted(key);
-  return `/traces?${new URLSearchParams({ q: `${name}=${quoted(textOf(value))}` })}`;
-}
+/** The search for traces that have this value. */
+export const search = (key, value) => `/traces?${new URLSearchParams({ q: condition(key, textOf(value)) })}`;
