@@ -15,8 +15,9 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from observability.viewer.fields import KINDS
 from observability.viewer.guard import SECURITY_HEADERS, LoopbackGuard
-from observability.viewer.jaeger import KINDS, log_json, trace_json
+from observability.viewer.jaeger import log_json, trace_json
 from observability.viewer.recent import summary_json, whole_trace_json
 from observability.viewer.search import BadParameterError, parse_limit, parse_trace_id, search
 from observability.viewer.store import Store

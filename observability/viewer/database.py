@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 # Raised whenever the schema changes: telemetry is not worth a migration, so a file of another version is put aside.
-VERSION = 1
+VERSION = 2
 
 _WAL_BYTES = 16 * 1024 * 1024
 _UNREADABLE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -43,9 +43,22 @@ CREATE TABLE IF NOT EXISTS operations (
 CREATE INDEX IF NOT EXISTS operations_by_last_trace ON operations (last_trace);
 CREATE TABLE IF NOT EXISTS logs (
     trace INTEGER NOT NULL, span_id BLOB NOT NULL, time_ns INTEGER NOT NULL,
-    service TEXT NOT NULL, record BLOB NOT NULL
+    service TEXT NOT NULL, record BLOB NOT NULL, resource BLOB NOT NULL, scope BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS logs_by_trace ON logs (trace, time_ns);
+CREATE TABLE IF NOT EXISTS instruments (
+    number INTEGER PRIMARY KEY, service TEXT NOT NULL, name TEXT NOT NULL, unit TEXT NOT NULL,
+    description TEXT NOT NULL, type TEXT NOT NULL, monotonic INTEGER NOT NULL, delta INTEGER NOT NULL,
+    UNIQUE (service, name)
+);
+CREATE TABLE IF NOT EXISTS series (
+    number INTEGER PRIMARY KEY, instrument INTEGER NOT NULL, kind TEXT NOT NULL, attributes BLOB NOT NULL,
+    last_ns INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (instrument, kind, attributes)
+);
+CREATE TABLE IF NOT EXISTS points (
+    series INTEGER NOT NULL, time_ns INTEGER NOT NULL, point BLOB NOT NULL, PRIMARY KEY (series, time_ns)
+) WITHOUT ROWID;
 PRAGMA user_version = {VERSION};
 COMMIT;
 """

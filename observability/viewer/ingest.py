@@ -14,10 +14,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
-from observability.viewer.store import Store, StoredLog, StoredSpan
+from observability.viewer.fields import service_name
+from observability.viewer.store import Store
+from observability.viewer.stored import StoredLog, StoredSpan
 
 MAX_RECORD_BYTES = 1024 * 1024
 # A resource is stored with each of its spans, so what a request takes in the file can be far more than its body.
@@ -78,7 +79,7 @@ def ingest_traces(body: bytes, store: Store) -> bytes:
 
 
 def ingest_logs(body: bytes, store: Store) -> bytes:
-    """Keep the log records of an encoded `ExportLogsServiceRequest` that belong to a trace; the others are not shown.
+    """Keep the log records of an encoded `ExportLogsServiceRequest`; stored when it returns.
 
     Returns:
         The encoded response, with the number of refused records and why.
@@ -98,24 +99,29 @@ def ingest_logs(body: bytes, store: Store) -> bytes:
     return encoded
 
 
-def ingest_metrics(body: bytes, _store: Store) -> bytes:
-    """Accept an encoded `ExportMetricsServiceRequest`; metrics are not kept.
+def ingest_metrics(body: bytes, store: Store) -> bytes:
+    """Keep the points of an encoded `ExportMetricsServiceRequest`; stored when it returns.
 
     Returns:
-        The encoded response.
+        The encoded response, with the number of refused points and why.
 
     Raises:
         google.protobuf.message.DecodeError: The body is not such a message.
+        sqlite3.Error: The store failed; nothing of the request is kept.
     """
-    ExportMetricsServiceRequest.FromString(body)
-    encoded: bytes = ExportMetricsServiceResponse().SerializeToString()
+    refused = store.add_metrics(ExportMetricsServiceRequest.FromString(body))
+    response = ExportMetricsServiceResponse()
+    if refused:
+        response.partial_success.rejected_data_points = refused
+        response.partial_success.error_message = f"{refused} larger than a series may be"
+    encoded: bytes = response.SerializeToString()
     return encoded
 
 
 def _spans(request: ExportTraceServiceRequest, refusals: _Refusals) -> Iterator[StoredSpan]:
     for resource_spans in request.resource_spans:
         resource = resource_spans.resource.SerializeToString()
-        service = _service(resource_spans.resource)
+        service = service_name(resource_spans.resource)
         for scope_spans in resource_spans.scope_spans:
             scope = scope_spans.scope.SerializeToString()
             for span in scope_spans.spans:
@@ -142,28 +148,22 @@ def _spans(request: ExportTraceServiceRequest, refusals: _Refusals) -> Iterator[
 
 def _logs(request: ExportLogsServiceRequest, refusals: _Refusals) -> Iterator[StoredLog]:
     for resource_logs in request.resource_logs:
-        service = _service(resource_logs.resource)
+        service = service_name(resource_logs.resource)
+        resource = resource_logs.resource.SerializeToString()
         for scope_logs in resource_logs.scope_logs:
+            scope = scope_logs.scope.SerializeToString()
             for record in scope_logs.log_records:
-                if not _is_id(record.trace_id, _TRACE_ID_BYTES):
-                    continue
                 stored = StoredLog(
-                    record.trace_id,
-                    record.span_id,
+                    record.trace_id if _is_id(record.trace_id, _TRACE_ID_BYTES) else b"",
+                    record.span_id if _is_id(record.span_id, _SPAN_ID_BYTES) else b"",
                     min(record.time_unix_nano or record.observed_time_unix_nano, _MAX_NS),
                     service,
                     record.SerializeToString(),
+                    resource,
+                    scope,
                 )
-                if refusals.admit(stored.size):
+                if refusals.admit(len(stored.record)):
                     yield stored
-
-
-def _service(resource: Resource) -> str:
-    for attribute in resource.attributes:
-        if attribute.key == "service.name" and attribute.value.string_value:
-            name: str = attribute.value.string_value
-            return name[:_MAX_NAME]
-    return "unknown_service"
 
 
 def _is_id(value: bytes, length: int) -> bool:

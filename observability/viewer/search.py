@@ -14,7 +14,8 @@ from typing import Any
 from starlette.datastructures import QueryParams
 
 from observability.viewer.jaeger import span_tags
-from observability.viewer.store import Store, StoredSpan
+from observability.viewer.store import Store
+from observability.viewer.stored import StoredSpan
 
 DEFAULT_LIMIT, MAX_LIMIT = 100, 1500
 MAX_SPANS = 100_000

@@ -5,76 +5,45 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
 from observability.viewer.database import open_database
+from observability.viewer.fields import KINDS, SEVERITIES, STATUSES, attribute_values, searched_log, searched_span
+from observability.viewer.metrics import (
+    INSTRUMENTS,
+    POINTS,
+    Instrument,
+    Series,
+    read_instruments,
+    read_series,
+    write_metrics,
+)
+from observability.viewer.query import FIELDS, Query, as_text
+from observability.viewer.statistics import (
+    MINUTE_NS,
+    Bucket,
+    Calls,
+    Minute,
+    OperationStatistics,
+    bucket_from,
+    bucket_of,
+)
+from observability.viewer.stored import ROW_BYTES, Found, Link, Root, StoredLog, StoredSpan, Summary
 
 MAX_BYTES = 256 * 1024 * 1024
 MAX_SPANS_PER_TRACE = 20_000
 # Of the whole, what one trace may take: so that others stay when one never ends.
 _TRACE_SHARE = 8
-# What a row takes in the file beside its messages, roughly.
-_ROW_BYTES = 128
+
+_METRICS_SHARE = 8
+_MOST_COMPLETIONS = 50
+_MAX_NS = 2**63 - 1
 
 _SPAN_COLUMNS = "span_id, parent_id, service, name, kind, error, start_ns, end_ns, span, resource, scope"
-
-
-@dataclass(frozen=True, slots=True)
-class StoredSpan:
-    """One span: what is searched for, and its encoded protobuf messages.
-
-    Ids are bytes, that of no parent is empty; times are nanoseconds.
-    """
-
-    trace_id: bytes
-    span_id: bytes
-    parent_id: bytes
-    service: str
-    name: str
-    kind: int
-    error: bool
-    start_ns: int
-    end_ns: int
-    span: bytes
-    resource: bytes
-    scope: bytes
-
-    @property
-    def size(self) -> int:
-        """Bytes that it takes in the file, roughly."""
-        return len(self.span) + len(self.resource) + len(self.scope) + _ROW_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class StoredLog:
-    """One log record that belongs to a trace."""
-
-    trace_id: bytes
-    span_id: bytes
-    time_ns: int
-    service: str
-    record: bytes
-
-    @property
-    def size(self) -> int:
-        """Bytes that it takes in the file, roughly."""
-        return len(self.record) + _ROW_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """A trace in one row. Its root is its earliest span without a parent or, if all have one, its earliest."""
-
-    trace_id: bytes
-    start_ns: int
-    end_ns: int
-    spans: int
-    errors: int
-    root: StoredSpan
-    services: list[tuple[str, int, int]]
-    """Name, spans and errors of each service, in the order in which they came into the trace."""
 
 
 class Store:
@@ -173,7 +142,7 @@ class Store:
                     "SELECT service, spans, errors FROM services WHERE trace = ? ORDER BY start_ns", (number,)
                 )
                 found += [
-                    Summary(trace_id, start_ns, end_ns, spans, errors, _span(trace_id, root), services)
+                    Summary(trace_id, start_ns, end_ns, spans, errors, _root(_span(trace_id, root)), services)
                     for root in roots
                 ]
         return found
@@ -189,7 +158,7 @@ class Store:
     def logs(self, trace_id: bytes) -> list[StoredLog]:
         """The log records of a trace by time; empty if there are none."""
         query = (
-            "SELECT span_id, time_ns, service, record FROM logs"
+            "SELECT span_id, time_ns, service, record, resource, scope FROM logs"
             " WHERE trace = (SELECT number FROM traces WHERE trace_id = ?) ORDER BY time_ns"
         )
         return [StoredLog(trace_id, *row) for row in self._read(query, (trace_id,))]
@@ -198,6 +167,121 @@ class Store:
         """How many traces and spans are kept."""
         ((traces, spans),) = self._read("SELECT count(*), coalesce(sum(spans), 0) FROM traces WHERE spans > 0")
         return int(traces), int(spans)
+
+    def find(self, query: Query, *, start_ns: int | None = None, end_ns: int | None = None, limit: int = 50) -> Found:
+        """The newest traces that began within the time, and of which one span meets the whole query."""
+        found: list[Summary] = []
+        for trace_id in self.search(start_ns=start_ns, end_ns=end_ns, limit=1500):
+            if any(searched_span(span).meets(query) for span in self.trace(trace_id)):
+                found += self._summary(trace_id)
+                if len(found) == limit:
+                    break
+        return Found(found, complete=True, searched_to_ns=0)
+
+    def find_logs(
+        self, query: Query, *, start_ns: int | None = None, end_ns: int | None = None, limit: int = 200
+    ) -> list[StoredLog]:
+        """The newest log records within the time that meet the whole query, newest first."""
+        rows = self._read(
+            "SELECT t.trace_id, l.span_id, l.time_ns, l.service, l.record, l.resource, l.scope FROM logs l"
+            " JOIN traces t ON t.number = l.trace WHERE l.time_ns BETWEEN ? AND ? ORDER BY l.time_ns DESC",
+            (start_ns or 0, _MAX_NS if end_ns is None else end_ns),
+        )
+        return [log for log in (StoredLog(*row) for row in rows) if searched_log(log).meets(query)][:limit]
+
+    def keys(self, prefix: str) -> list[str]:
+        """Keys of fields and attributes that begin so, sorted, at most 50."""
+        keys = {key for span in self._all_spans() for key in attribute_values(Span.FromString(span.span).attributes)}
+        return sorted(key for key in keys | FIELDS.keys() if key.startswith(prefix))[:_MOST_COMPLETIONS]
+
+    def values(self, key: str, prefix: str) -> list[str]:
+        """Values of a field or an attribute that begin so, sorted, at most 50."""
+        match key:
+            case "service":
+                values = set(self.services())
+            case "operation":
+                values = {row[0] for row in self._read("SELECT DISTINCT name FROM operations")}
+            case "kind":
+                values = set(KINDS.values())
+            case "status":
+                values = set(STATUSES.values())
+            case "severity":
+                values = set(SEVERITIES)
+            case "error":
+                values = {"true", "false"}
+            case _:
+                found = (searched_span(span).value(key) for span in self._all_spans())
+                values = {as_text(value) for value in found if value is not None}
+        return sorted(value for value in values if value.startswith(prefix))[:_MOST_COMPLETIONS]
+
+    def operations_between(self, start_ns: int, end_ns: int) -> list[OperationStatistics]:
+        """Statistics of every operation in the minutes from the one of `start_ns` to that of `end_ns`."""
+        minutes: dict[tuple[str, str, int], dict[int, list[StoredSpan]]] = {}
+        for span in self._all_spans():
+            minute = span.start_ns // MINUTE_NS
+            if start_ns // MINUTE_NS <= minute <= end_ns // MINUTE_NS:
+                operation = minutes.setdefault((span.service, span.name, span.kind), {})
+                operation.setdefault(minute * MINUTE_NS, []).append(span)
+        return [
+            OperationStatistics(
+                *operation,
+                sum(map(len, by_minute.values())),
+                sum(span.error for spans in by_minute.values() for span in spans),
+                _buckets([span for spans in by_minute.values() for span in spans]),
+                [
+                    Minute(minute, len(spans), sum(span.error for span in spans), _buckets(spans))
+                    for minute, spans in sorted(by_minute.items())
+                ],
+            )
+            for operation, by_minute in sorted(minutes.items())
+        ]
+
+    def calls_between(self, start_ns: int, end_ns: int) -> list[Calls]:
+        """Calls between services in the minutes from the one of `start_ns` to that of `end_ns`, by their start."""
+        spans = {(span.trace_id, span.span_id): span for span in self._all_spans()}
+        counts: dict[tuple[str, str, bool], list[int]] = {}
+        for span in spans.values():
+            parent = spans.get((span.trace_id, span.parent_id))
+            within = start_ns // MINUTE_NS <= span.start_ns // MINUTE_NS <= end_ns // MINUTE_NS
+            if within and parent and parent.service != span.service:
+                messaging = parent.kind == Span.SPAN_KIND_PRODUCER or span.kind == Span.SPAN_KIND_CONSUMER
+                count = counts.setdefault((parent.service, span.service, messaging), [0, 0])
+                count[0] += 1
+                count[1] += span.error
+        return [Calls(*edge, *count) for edge, count in sorted(counts.items())]
+
+    def links_to(self, trace_id: bytes) -> list[Link]:
+        """Spans of other traces that link to one of this trace."""
+        return [
+            Link(span.trace_id, span.span_id, link.span_id)
+            for span in self._all_spans()
+            if span.trace_id != trace_id
+            for link in Span.FromString(span.span).links
+            if link.trace_id == trace_id
+        ]
+
+    def add_metrics(self, request: ExportMetricsServiceRequest) -> int:
+        """Keep the points of a request, all or, if it raises, none.
+
+        Returns:
+            How many were refused because they are too large.
+        """
+        with self._transaction():
+            return write_metrics(self._writer, request, self._max_bytes // _METRICS_SHARE)
+
+    def instruments(self) -> list[Instrument]:
+        """What is measured, by service and name."""
+        return read_instruments(self._read(INSTRUMENTS))
+
+    def points(self, service: str, name: str, start_ns: int, end_ns: int) -> list[Series]:
+        """The points of an instrument within the time, by series; none if it is not known."""
+        return read_series(self._read(POINTS, (start_ns, end_ns, service, name)))
+
+    def _all_spans(self) -> list[StoredSpan]:
+        return [span for trace_id in self.search(limit=1500) for span in self.trace(trace_id)]
+
+    def _summary(self, trace_id: bytes) -> list[Summary]:
+        return [one for one in self.recent(limit=1500) if one.trace_id == trace_id]
 
     def _add_span(self, span: StoredSpan) -> bool:
         execute = self._writer.execute
@@ -242,11 +326,14 @@ class Store:
 
     def _add_log(self, log: StoredLog) -> bool:
         execute = self._writer.execute
-        number = self._room(log.trace_id, log.size)
+        number = self._room(log.trace_id, len(log.record) + ROW_BYTES)
         if number is None:
             return False
-        execute("UPDATE traces SET bytes = bytes + ? WHERE number = ?", (log.size, number))
-        execute("INSERT INTO logs VALUES (?, ?, ?, ?, ?)", (number, log.span_id, log.time_ns, log.service, log.record))
+        execute("UPDATE traces SET bytes = bytes + ? WHERE number = ?", (len(log.record) + ROW_BYTES, number))
+        execute(
+            "INSERT INTO logs VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (number, log.span_id, log.time_ns, log.service, log.record, log.resource, log.scope),
+        )
         return True
 
     def _room(self, trace_id: bytes, size: int) -> int | None:
@@ -297,3 +384,27 @@ class Store:
 
 def _span(trace_id: bytes, row: tuple[Any, ...]) -> StoredSpan:
     return StoredSpan(trace_id, *(*row[:5], bool(row[5]), *row[6:]))
+
+
+def _root(span: StoredSpan) -> Root:
+    status = attribute_values(Span.FromString(span.span).attributes).get("http.response.status_code")
+    return Root(
+        span.span_id,
+        span.service,
+        span.name,
+        span.kind,
+        span.error,
+        span.start_ns,
+        span.end_ns,
+        status if isinstance(status, int) and status else None,
+    )
+
+
+def _buckets(spans: list[StoredSpan]) -> list[Bucket]:
+    counts: dict[int, list[StoredSpan]] = {}
+    for span in spans:
+        counts.setdefault(bucket_of(span.end_ns - span.start_ns), []).append(span)
+    return [
+        Bucket(bucket_from(number), bucket_from(number + 1), len(some), some[-1].trace_id)
+        for number, some in sorted(counts.items())
+    ]

@@ -9,7 +9,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
-from observability.viewer.store import StoredLog, StoredSpan
+from observability.viewer.stored import StoredLog, StoredSpan
 
 PROTOBUF = {"content-type": "application/x-protobuf"}
 START_NS = 1_700_000_000_000_000_000

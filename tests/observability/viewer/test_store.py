@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from observability.viewer import store as store_module
-from observability.viewer.store import Store, StoredSpan
+from observability.viewer.store import Store
+from observability.viewer.stored import StoredSpan
 from tests.observability.viewer.samples import START_NS, span_id, stored_log, stored_span, trace_id
 
 KIB = 1024
@@ -185,7 +186,7 @@ def test_recent(store: Store) -> None:
     store.add_spans([call, root, stored_span(2, start_ns=5)])
     summary, other = store.recent(limit=5)
     assert (summary.start_ns - START_NS, summary.end_ns - START_NS) == (10, 60)
-    assert (summary.spans, summary.errors, summary.root) == (2, 1, root)
+    assert (summary.spans, summary.errors, summary.root.span_id) == (2, 1, root.span_id)
     assert summary.services == [("orders", 1, 0), ("payments", 1, 1)]
     assert other.trace_id == trace_id(2)
     assert [one.trace_id for one in store.recent(service="payments", limit=5)] == [trace_id(1)]
