@@ -93,12 +93,36 @@ def parse_limit(query: QueryParams) -> int:
     Raises:
         BadParameterError: It is no number, or beyond `MAX_LIMIT`.
     """
-    limit = _integer(query, "limit")
+    limit = parse_integer(query, "limit")
     if limit is None:
         return DEFAULT_LIMIT
     if not 1 <= limit <= MAX_LIMIT:
         raise BadParameterError(f"limit must be between 1 and {MAX_LIMIT}")
     return limit
+
+
+def parse_integer(query: QueryParams, name: str) -> int | None:
+    """A whole number; None if it is not given.
+
+    Raises:
+        BadParameterError: It is something else.
+    """
+    text = query.get(name)
+    if not text:
+        return None
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise BadParameterError(f"{name} must be a whole number")
+    return int(text)
+
+
+def parse_time_ns(query: QueryParams, name: str) -> int | None:
+    """A time in microseconds since 1970, as nanoseconds; None if it is not given.
+
+    Raises:
+        BadParameterError: It is something else.
+    """
+    time_us = parse_integer(query, name)
+    return None if time_us is None else min(time_us, 2**53) * 1000
 
 
 def _candidates(store: Store, query: QueryParams) -> tuple[_Filter, int, list[bytes]]:
@@ -110,7 +134,7 @@ def _candidates(store: Store, query: QueryParams) -> tuple[_Filter, int, list[by
         _tags(query),
     )
     limit = parse_limit(query)
-    start, end = _integer(query, "start"), _integer(query, "end")
+    start_ns, end_ns = parse_time_ns(query, "start"), parse_time_ns(query, "end")
     ids = [parse_trace_id(text) for text in query.getlist("traceID")]
     if ids:
         return wanted, limit, ids[:MAX_LIMIT]
@@ -120,8 +144,8 @@ def _candidates(store: Store, query: QueryParams) -> tuple[_Filter, int, list[by
         store.search(
             service=wanted.service,
             operation=wanted.operation,
-            start_ns=None if start is None else min(start, 2**53) * 1000,
-            end_ns=None if end is None else min(end, 2**53) * 1000,
+            start_ns=start_ns,
+            end_ns=end_ns,
             limit=MAX_LIMIT if wanted else limit,  # the filter looks among the newest
         ),
     )
@@ -133,15 +157,6 @@ def _texts(span: StoredSpan) -> dict[str, str]:
         tag["key"]: str(tag["value"]).lower() if isinstance(tag["value"], bool) else str(tag["value"])
         for tag in span_tags(span)
     }
-
-
-def _integer(query: QueryParams, name: str) -> int | None:
-    text = query.get(name)
-    if not text:
-        return None
-    if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise BadParameterError(f"{name} must be a whole number")
-    return int(text)
 
 
 def _duration(query: QueryParams, name: str) -> int | None:

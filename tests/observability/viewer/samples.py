@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
@@ -87,12 +90,53 @@ def nested(trace: int, names: list[str], *, service: str = "orders") -> ExportTr
     return request(spans, service=service)
 
 
+def called(
+    trace: int, caller: str, callee: str, *, messaging: bool = False, error: str = "", start_ns: int = START_NS
+) -> ExportTraceServiceRequest:
+    """One call, or one message, from a service to another, of 10 ms; the other one fails if an error is told."""
+    kinds = (
+        (Span.SPAN_KIND_PRODUCER, Span.SPAN_KIND_CONSUMER)
+        if messaging
+        else (Span.SPAN_KIND_CLIENT, Span.SPAN_KIND_SERVER)
+    )
+    message = ExportTraceServiceRequest()
+    for number, (service, kind) in enumerate(zip((caller, callee), kinds, strict=True), 1):
+        span = Span(
+            trace_id=trace_id(trace),
+            span_id=span_id(number),
+            parent_span_id=span_id(number - 1) if number > 1 else b"",
+            name=f"{callee} it",
+            kind=kind,
+            start_time_unix_nano=start_ns,
+            end_time_unix_nano=start_ns + 10_000_000,
+            status=failed(error) if error and service == callee else None,
+        )
+        message.MergeFrom(request([span], service=service))
+    return message
+
+
 def request(spans: list[Span], *, service: str = "orders") -> ExportTraceServiceRequest:
     """Spans of one service."""
     resource = Resource(attributes=[text("service.name", service)])
     return ExportTraceServiceRequest(
         resource_spans=[ResourceSpans(resource=resource, scope_spans=[ScopeSpans(spans=spans)])]
     )
+
+
+def record(message: str, **fields: Any) -> LogRecord:
+    """A log record of the first trace."""
+    fields = {"trace_id": trace_id(1), "time_unix_nano": START_NS, "severity_text": "INFO", **fields}
+    return LogRecord(body=AnyValue(string_value=message), **fields)
+
+
+def gauge_request(name: str, value: int) -> ExportMetricsServiceRequest:
+    """One measurement of one service."""
+    message = ExportMetricsServiceRequest()
+    resource_metrics = message.resource_metrics.add()
+    resource_metrics.resource.attributes.append(text("service.name", "orders"))
+    metric = resource_metrics.scope_metrics.add().metrics.add(name=name, unit="1", description="How long it is.")
+    metric.gauge.data_points.add(time_unix_nano=START_NS, as_int=value)
+    return message
 
 
 def log_request(*records: LogRecord) -> ExportLogsServiceRequest:

@@ -110,6 +110,6 @@ def test_page_has_no_html_from_text() -> None:
     """No script of the pages parses text as HTML."""
     folder = Path(__file__).parents[3] / "observability" / "viewer" / "pages"
     scripts = [file.read_text() for file in folder.glob("*.js")]
-    assert len(scripts) == 3
+    assert scripts
     for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "DOMParser"):
         assert not any(word in script for script in scripts)
