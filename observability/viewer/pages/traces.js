@@ -43,7 +43,7 @@ let room = PAGE;
 let oldest = null; // where the search goes on, in microseconds
 let asked = "";
 
-const newestFirst = (traces) => traces.sort((a, b) => b.startTime - a.startTime || (a.traceID < b.traceID ? -1 : 1));
+const newestFirst = (traces) => traces.sort((a, b) => b.startTime - a.startTime || (a.traceID < b.traceID ? 1 : -1));
 
 function remember(traces) {
   for (const trace of traces) known.set(trace.traceID, trace);
