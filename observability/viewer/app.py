@@ -26,6 +26,8 @@ _PAGES = {
     "/": "traces.html",
     "/traces": "traces.html",
     "/services": "services.html",
+    "/logs": "logs.html",
+    "/metrics": "metrics.html",
     "/trace/{trace_id}": "trace.html",
 }
 _MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript"}

@@ -18,7 +18,7 @@ MAX_POINTS = 60
 _INCOMING = frozenset({2, 5})  # server and consumer
 _OUTGOING = frozenset({3, 4})  # client and producer
 _RECENT_NS = 5 * MINUTE_NS
-_SLOWER, _SLOWER_NS, _FEWEST_CALLS = 1.5, 2_000_000, 5
+_SLOWER, _SLOWER_NS, _FEWEST_CALLS = 2, 5_000_000, 5
 _LEAST_S = 10  # a minute that has only begun says nothing
 
 

@@ -1,5 +1,7 @@
 // Small charts in SVG. What they show is also said in words beside them, so most are hidden from screen readers.
 
+import { duration } from "./common.js";
+
 const NAMESPACE = "http://www.w3.org/2000/svg";
 
 export function svg(tag, attributes, ...children) {
@@ -58,6 +60,11 @@ export function shortTime(us, span) {
   const seconds = span < 10 * 60e6 ? { second: "2-digit" } : {};
   const fraction = span < 5e6 ? { fractionalSecondDigits: 3 } : {};
   return date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false, ...seconds, ...fraction });
+}
+
+/** A duration of an axis, without the digits that say nothing. */
+export function roundDuration(ns) {
+  return duration(ns).replace(/\.0+(?= )/, "");
 }
 
 /** A number with three significant digits at most. */

@@ -1,7 +1,7 @@
 // The durations of an operation as bars, each of which leads to a trace that took so long.
 
 import { duration } from "./common.js";
-import { hint, svg } from "./chart.js";
+import { hint, roundDuration, svg } from "./chart.js";
 
 const HEIGHT = 128;
 const BOTTOM = 20;
@@ -29,8 +29,14 @@ export function histogram(buckets, quantiles, width) {
       svg("rect", { class: "catch", ...across, y: TOP, height: floor - TOP }),
       svg("rect", { class: "column", ...across, y: floor - tall, height: tall })));
   }
-  for (let power = Math.ceil(low / Math.log2(10)); power <= high / Math.log2(10); power += 1)
-    chart.append(svg("text", { class: "mark", x: x(10 ** power), y: HEIGHT - 5, "text-anchor": "middle" }, duration(10 ** power).replace(/\.00/, "")));
+  let last = -Infinity;
+  for (let power = Math.floor(low / Math.log2(10)); power <= high / Math.log2(10); power += 1)
+    for (const ns of [1, 2, 5].map((one) => one * 10 ** power)) {
+      const across = x(ns);
+      if (across < 8 || across > width - 24 || across - last < 56) continue;
+      last = across;
+      chart.append(svg("text", { class: "mark", x: across, y: HEIGHT - 5, "text-anchor": "middle" }, roundDuration(ns)));
+    }
   let before = -Infinity;
   for (const [name, ns] of Object.entries(quantiles)) {
     if (ns == null) continue;

@@ -61,3 +61,10 @@ export function pauseButton(button, subject) {
   });
   draw();
 }
+
+/** Put new nodes into a holder; the link in it that had the focus has it again. */
+export function replace(holder, ...nodes) {
+  const focused = holder.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  holder.replaceChildren(...nodes);
+  if (focused) [...holder.querySelectorAll("a")].find((link) => link.getAttribute("href") === focused)?.focus({ preventScroll: true });
+}

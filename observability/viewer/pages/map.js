@@ -42,7 +42,7 @@ export function serviceMap(services, calls, seconds, link) {
     return [MARGIN + column * (WIDTH + ACROSS), MARGIN + (row + free / 2) * (HEIGHT + DOWN)];
   };
   const chart = svg("svg", { class: "map", viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": "Map of services" });
-  chart.append(svg("defs", {}, svg("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 8, markerHeight: 8, markerUnits: "userSpaceOnUse", orient: "auto" }, svg("path", { d: "M0,0L8,4L0,8Z" }))));
+  chart.append(svg("defs", {}, svg("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 10, markerHeight: 10, markerUnits: "userSpaceOnUse", orient: "auto" }, svg("path", { d: "M0,0L8,4L0,8Z" }))));
 
   const busiest = Math.max(1, ...edges.map((edge) => edge.calls));
   // Edges that begin or end at the same side of a node share it.
@@ -86,7 +86,7 @@ export function serviceMap(services, calls, seconds, link) {
       const [a, b] = points;
       middle = [(a[0] + b[0]) / 2, (a[1] + b[1]) / 2 - 5];
     }
-    const thick = 1.5 + 5 * Math.sqrt(edge.calls / busiest);
+    const thick = 1.5 + 3 * Math.sqrt(edge.calls / busiest);
     const told = `${edge.from} ${edge.messaging ? "sends messages to" : "calls"} ${edge.to}: ${short(edge.calls / seconds)}/s, ${percent(edge.errors, edge.calls)} errors`;
     const group = svg("g", { class: edge.messaging ? "edge messaging" : "edge", role: "img", "aria-label": told }, hint(told));
     group.append(svg("path", { d: path, "stroke-width": thick.toFixed(1), "marker-end": "url(#arrow)" }));

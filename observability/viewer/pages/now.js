@@ -2,7 +2,7 @@
 
 import { UNNAMED, chip, count, duration, element, load, time } from "./common.js";
 import { percent, short, sparkline } from "./chart.js";
-import { live } from "./live.js";
+import { live, replace } from "./live.js";
 import { condition } from "./querybox.js";
 
 const WINDOW_US = 15 * 60e6;
@@ -73,10 +73,10 @@ export function now(holder) {
     const query = new URLSearchParams({ start: String(end - WINDOW_US), end: String(end) });
     const [statistics, failures] = await Promise.all([load(`/api/statistics?${query}`, { signal }), load(`/api/errors?${query}`, { signal })]);
     holder.hidden = !statistics.services.length;
-    services.replaceChildren(element("h2", "", `Last 15 minutes: ${count(statistics.services.length, "service")}`), drawServices(statistics));
-    if (!errors.matches(":hover")) errors.replaceChildren(...drawErrors(failures));
+    replace(services, element("h2", "", `Last 15 minutes: ${count(statistics.services.length, "service")}`), drawServices(statistics));
+    if (!errors.matches(":hover")) replace(errors, ...drawErrors(failures));
     slowerTitle.hidden = !statistics.slower.length;
-    slower.replaceChildren(...drawSlower(statistics));
+    replace(slower, ...drawSlower(statistics));
   }
 
   return {

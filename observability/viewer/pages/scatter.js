@@ -1,7 +1,7 @@
 // Traces as dots, their duration over the time: a click opens one, a drag narrows the time.
 
 import { colour, duration } from "./common.js";
-import { hint, shortTime, svg, timeTicks } from "./chart.js";
+import { hint, roundDuration, shortTime, svg, timeTicks } from "./chart.js";
 
 const HEIGHT = 132;
 const LEFT = 56;
@@ -56,7 +56,7 @@ export function scatter(holder, { narrow, point }) {
       if (high - low <= 4 || power % 2 === 0)
         marks.push(
           svg("line", { class: "grid", x1: LEFT, x2: drawn.width - RIGHT, y1: y(10 ** power), y2: y(10 ** power) }),
-          svg("text", { class: "mark", x: LEFT - 8, y: y(10 ** power) + 4, "text-anchor": "end" }, duration(10 ** power).replace(/\.00/, "")),
+          svg("text", { class: "mark", x: LEFT - 8, y: y(10 ** power) + 4, "text-anchor": "end" }, roundDuration(10 ** power)),
         );
     for (const tick of timeTicks(drawn.start, drawn.end, Math.floor(drawn.width / 110)))
       marks.push(svg("text", { class: "mark", x: x(tick), y: HEIGHT - 4, "text-anchor": "middle" }, shortTime(tick, end - start)));

@@ -4,11 +4,12 @@ import { UNNAMED, chip, count, duration, element, load } from "./common.js";
 import { percent, short, sparkline } from "./chart.js";
 import { histogram } from "./histogram.js";
 import { lastSelect, lastTime } from "./last.js";
-import { live } from "./live.js";
+import { live, replace } from "./live.js";
 import { serviceMap } from "./map.js";
 import { condition } from "./querybox.js";
 
 const EVERY_MS = 5000;
+const MARGIN = 16;
 
 const $ = (selector) => document.querySelector(selector);
 const wanted = () => Object.fromEntries(new URL(location).searchParams);
@@ -38,7 +39,7 @@ const COLUMNS = ["Calls/s", "Errors", "p50", "p95", "p99", "Calls over time"];
 function figures(table, title, lines, seconds, first) {
   const heads = [title, ...COLUMNS].map((name) => Object.assign(element("th", "", name), { scope: "col" }));
   const time = (ns) => element("td", "figure", ns == null ? "–" : duration(ns));
-  table.replaceChildren(element("thead", "", element("tr", "", ...heads)), element("tbody", "", ...lines.map((line) =>
+  replace(table, element("thead", "", element("tr", "", ...heads)), element("tbody", "", ...lines.map((line) =>
     element("tr", "", first(line), element("td", "figure", short(line.calls / seconds)),
       element("td", line.errors ? "figure error" : "figure", percent(line.errors, line.calls)),
       time(line.p50), time(line.p95), time(line.p99),
@@ -46,8 +47,7 @@ function figures(table, title, lines, seconds, first) {
 }
 
 function drawOverview({ services, seconds }, { calls }) {
-  const map = $("#map");
-  if (!map.contains(document.activeElement)) map.replaceChildren(serviceMap(services, calls, seconds, linkTo));
+  replace($("#map"), serviceMap(services, calls, seconds, linkTo));
   figures($("#services"), "Service", services, seconds, ({ name }) => element("td", "", serviceChip(name)));
 }
 
@@ -59,20 +59,18 @@ function drawService({ services, operations, seconds }, { calls }, service, chos
   });
   const holder = $("#histogram");
   holder.hidden = !chosen?.durations.length;
-  if (!holder.hidden && !holder.contains(document.activeElement)) {
+  if (!holder.hidden) {
     const { p50, p95, p99 } = chosen;
-    holder.replaceChildren(
+    replace(
+      holder,
       element("h2", "", "How long ", element("b", "", chosen.name || UNNAMED), ` takes: ${count(chosen.calls, "call")}. A bar opens a trace that took so long; `,
         anchor("", tracesOf(condition("service", service), condition("operation", chosen.name)), "all its traces")),
-      histogram(chosen.durations, { p50, p95, p99 }, Math.max(280, holder.clientWidth)),
+      histogram(chosen.durations, { p50, p95, p99 }, Math.max(280, holder.clientWidth - 2 * MARGIN)),
     );
   }
   const near = calls.filter(({ caller, callee }) => caller === service || callee === service);
   const names = new Set([service, ...near.flatMap(({ caller, callee }) => [caller, callee])]);
-  const dependencies = $("#dependencies");
-  if (!dependencies.contains(document.activeElement))
-    dependencies.replaceChildren(element("h2", "", "Who calls it, and whom it calls"),
-      element("div", "scroll", serviceMap(services.filter(({ name }) => names.has(name)), near, seconds, linkTo)));
+  replace($("#dependencies"), serviceMap(services.filter(({ name }) => names.has(name)), near, seconds, linkTo));
 }
 
 async function refresh(signal) {
