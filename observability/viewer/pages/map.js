@@ -28,9 +28,12 @@ function curve(points) {
 export function serviceMap(services, calls, seconds, link) {
   const known = new Map(services.map((service) => [service.name, service]));
   const names = [...new Set([...known.keys(), ...calls.flatMap(({ caller, callee }) => [caller, callee])])].sort();
+  // Calls tell more of the order than messages, and services that call many more than those that call few. How often
+  // does not count, so that the map stays as it is while it is looked at.
+  const called = (name) => calls.filter(({ caller, callee, messaging }) => caller === name && callee !== name && !messaging).length;
   const edges = calls.filter(({ caller, callee }) => caller !== callee)
-    .map((call) => ({ ...call, from: call.caller, to: call.callee }))
-    .sort((a, b) => a.messaging - b.messaging || b.calls - a.calls || (a.from < b.from ? -1 : 1));
+    .map((call) => ({ ...call, from: call.caller, to: call.callee, called: called(call.caller) }))
+    .sort((a, b) => a.messaging - b.messaging || b.called - a.called || (`${a.from}\n${a.to}` < `${b.from}\n${b.to}` ? -1 : 1));
   const { columns, at, paths, back } = layers(names, edges);
   const rows = Math.max(1, ...columns.map((column) => column.length));
   const depthOfBack = back.size ? BACK + 12 * back.size : 0;
@@ -84,7 +87,7 @@ export function serviceMap(services, calls, seconds, link) {
       const points = [[fromX + WIDTH, fromY + starts.get(edge)], ...through, [toX, toY + ends.get(edge)]];
       path = curve(points);
       const [a, b] = points;
-      middle = [(a[0] + b[0]) / 2, (a[1] + b[1]) / 2 - 5];
+      middle = [(a[0] + b[0]) / 2, (a[1] + b[1]) / 2 - 7];
     }
     const thick = 1.5 + 3 * Math.sqrt(edge.calls / busiest);
     const told = `${edge.from} ${edge.messaging ? "sends messages to" : "calls"} ${edge.to}: ${short(edge.calls / seconds)}/s, ${percent(edge.errors, edge.calls)} errors`;

@@ -37,15 +37,17 @@ function drawServices({ services, seconds }) {
 function drawErrors({ groups }) {
   if (!groups.length) return [element("p", "muted", "No errors.")];
   return groups.slice(0, GROUPS).map((group) => {
-    const link = element("a", "shape", group.message || group.type || "error");
+    // By the conventions a type of digits is an HTTP status.
+    const type = /^[0-9]{3}$/.test(group.type) ? `HTTP ${group.type}` : group.type;
+    const link = element("a", "shape", group.message || type || "error");
     link.href = `/trace/${group.traceID}#${group.spanID}`;
-    link.title = `${group.message}\nThe newest trace with it`;
+    link.title = `${group.message || type}: the newest trace with it`;
     const all = element("a", "muted", `${short(group.count)}×`);
     all.href = traces(condition("service", group.service), condition("operation", group.operation), "error",
       ...(group.type ? [condition("error.type", group.type)] : []));
     all.title = "All traces with it";
     return element("li", "", element("span", "times", all),
-      element("div", "", link, element("div", "muted", chip(group.service), " ", group.operation || UNNAMED, group.type && group.message ? ` · ${group.type}` : "", " · ", time(group.last))));
+      element("div", "", link, element("div", "muted", chip(group.service), " ", group.operation || UNNAMED, type && group.message ? ` · ${type}` : "", " · ", time(group.last))));
   });
 }
 

@@ -65,7 +65,7 @@ function drawRow(trace, longest) {
   const bar = element("div", trace.errors ? "bar failed" : "bar");
   bar.style.setProperty("width", `${Math.max(0.5, (trace.durationNano / longest) * 100)}%`);
   const row = element("tr", "", element("td", "when", time(trace.startTime)), request, element("td", "services", ...chips),
-    element("td", "wide", element("div", "measure", element("span", "number", duration(trace.durationNano)), element("div", "track", bar))));
+    element("td", "wide", element("div", "measure", element("span", "number", duration(trace.durationNano)), element("div", "extent", bar))));
   row.dataset.trace = trace.traceID;
   return row;
 }
