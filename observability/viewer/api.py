@@ -13,6 +13,7 @@ from starlette.routing import Route
 from observability.viewer.failures import failures_json
 from observability.viewer.jaeger import log_json
 from observability.viewer.measurements import instrument_json, series_json
+from observability.viewer.otlp_json import telemetry_json
 from observability.viewer.performance import performance_json
 from observability.viewer.query import FIELDS, Query, parse
 from observability.viewer.recent import summary_json, whole_trace_json
@@ -98,6 +99,14 @@ def api_routes(store: Store, *, otlp_url: str, threaded: Threaded) -> list[Route
             return failure(404, "trace not found")
         return JSONResponse(whole_trace_json(spans, store.logs(trace_id)))
 
+    def trace_as_otlp(request: Request) -> Response:
+        trace_id = parse_trace_id(request.path_params["trace_id"])
+        spans = store.trace(trace_id)
+        if not spans:
+            return failure(404, "trace not found")
+        as_file = {"content-disposition": f'attachment; filename="trace-{trace_id.hex()}.json"'}
+        return JSONResponse(telemetry_json(spans, store.logs(trace_id)), headers=as_file)
+
     handlers = {
         "find": find,
         "logs": logs,
@@ -108,6 +117,7 @@ def api_routes(store: Store, *, otlp_url: str, threaded: Threaded) -> list[Route
         "instruments": instruments,
         "points": points,
         "recent/{trace_id}": whole_trace,
+        "recent/{trace_id}/otlp": trace_as_otlp,
     }
     return [Route(f"/api/{path}", threaded(handler)) for path, handler in handlers.items()]
 

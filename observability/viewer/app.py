@@ -29,6 +29,7 @@ _PAGES = {
     "/logs": "logs.html",
     "/metrics": "metrics.html",
     "/trace/{trace_id}": "trace.html",
+    "/open": "trace.html",
 }
 _MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript"}
 
@@ -56,7 +57,8 @@ def create_pages(store: Store, *, otlp_url: str) -> Starlette:
     # Handlers that read the store run in threads, so that the event loop stays free for senders, and two at a time,
     # since an answer may take much memory.
     two_at_a_time = CapacityLimiter(2)
-    assets = {file.name: file for file in _FOLDER.iterdir() if file.suffix in _MEDIA_TYPES}
+    # What is asked for is looked up in what is there, and is never a path.
+    assets = {file.relative_to(_FOLDER).as_posix(): file for file in _FOLDER.rglob("*") if file.suffix in _MEDIA_TYPES}
 
     def threaded(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
@@ -80,7 +82,7 @@ def create_pages(store: Store, *, otlp_url: str) -> Starlette:
         routes=[
             *(Route(path, _page(name)) for path, name in _PAGES.items()),
             Route("/search", search_page),
-            Route("/pages/{name}", asset),
+            Route("/pages/{name:path}", asset),
             Route("/livez", live),
             *api_routes(store, otlp_url=otlp_url, threaded=threaded),
             *jaeger_routes(store, threaded=threaded),

@@ -44,7 +44,7 @@ def test_a_record(viewer: Viewer, page: Page) -> None:
     row = page.locator(".record", has_text="placed")
     row.locator("summary").click()
     expect(row.get_by_role("link", name="Its place in the trace")).to_have_attribute(
-        "href", f"/trace/{trace_id(1).hex()}#{span_id(1).hex()}"
+        "href", f"/trace/{trace_id(1).hex()}?span={span_id(1).hex()}"
     )
     row.get_by_role("link", name="Only records whose sku").click()
     expect(page.locator(MESSAGES)).to_have_text(["placed"])

@@ -85,7 +85,7 @@ def test_histogram(viewer: Viewer, page: Page) -> None:
     expect(page.locator("#chart .cell")).to_have_count(2)
     expect(page.locator("#legend")).to_contain_text("10 measurements; p50 62.5 ms, p95 775 ms")
     expect(page.locator("#chart .exemplar").first).to_have_attribute(
-        "href", f"/trace/{trace_id(1).hex()}#{span_id(2).hex()}"
+        "href", f"/trace/{trace_id(1).hex()}?span={span_id(2).hex()}"
     )
 
 

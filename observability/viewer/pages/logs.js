@@ -57,7 +57,7 @@ function details(log) {
   const node = element("div", "opened", element("pre", "", textOf(log.body)), facts);
   if (log.traceID) {
     const link = element("a", "", "Its place in the trace");
-    link.href = `/trace/${log.traceID}${log.spanID ? `#${log.spanID}` : ""}`;
+    link.href = `/trace/${log.traceID}${log.spanID ? `?span=${log.spanID}` : ""}`;
     const same = element("a", "", "All records of the trace");
     same.href = urlOf(condition("trace", log.traceID));
     node.append(element("p", "", link, " · ", same));

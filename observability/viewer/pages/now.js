@@ -40,7 +40,7 @@ function drawErrors({ groups }) {
     // By the conventions a type of digits is an HTTP status.
     const type = /^[0-9]{3}$/.test(group.type) ? `HTTP ${group.type}` : group.type;
     const link = element("a", "shape", group.message || type || "error");
-    link.href = `/trace/${group.traceID}#${group.spanID}`;
+    link.href = `/trace/${group.traceID}?span=${group.spanID}`;
     link.title = `${group.message || type}: the newest trace with it`;
     const all = element("a", "muted", `${short(group.count)}×`);
     all.href = traces(condition("service", group.service), condition("operation", group.operation), "error",

@@ -28,7 +28,7 @@ function frame(start, end, width, label) {
 function exemplarDots(exemplars, x, y, unit) {
   return exemplars.filter(({ traceID, value }) => traceID && value != null).map(({ time, value, traceID, spanID }) => {
     const told = `${measured(value, unit)} at ${shortTime(time, 0)}; open its trace`;
-    const dot = svg("a", { href: `/trace/${traceID}${spanID ? `#${spanID}` : ""}`, class: "exemplar", "aria-label": told }, hint(told));
+    const dot = svg("a", { href: `/trace/${traceID}${spanID ? `?span=${spanID}` : ""}`, class: "exemplar", "aria-label": told }, hint(told));
     dot.append(svg("circle", { cx: x(time), cy: y(value), r: 3.5 }));
     return dot;
   });

@@ -43,9 +43,12 @@ async def test_find(store: Store, pages: httpx.AsyncClient) -> None:
 
 
 async def test_trace(store: Store, pages: httpx.AsyncClient) -> None:
-    """One trace, with all its spans."""
+    """One trace, with all its spans; and as a file of OTLP JSON."""
     ingest_traces(nested(1, ["root", "child"]).SerializeToString(), store)
     assert len((await _json(pages, f"/api/recent/{TRACE}"))["spans"]) == 2
+    as_otlp = await pages.get(f"/api/recent/{TRACE}/otlp")
+    assert len(as_otlp.json()["resourceSpans"][0]["scopeSpans"][0]["spans"]) == 2
+    assert as_otlp.headers["content-disposition"] == f'attachment; filename="trace-{TRACE}.json"'
 
 
 async def test_logs(store: Store, pages: httpx.AsyncClient) -> None:
@@ -119,6 +122,7 @@ async def test_bad_question(pages: httpx.AsyncClient, path: str, message: str) -
     assert message in response.json()["errors"][0]["msg"]
 
 
-async def test_unknown_trace(pages: httpx.AsyncClient) -> None:
+@pytest.mark.parametrize("path", ["/api/recent/abc", "/api/recent/abc/otlp"])
+async def test_unknown_trace(pages: httpx.AsyncClient, path: str) -> None:
     """A trace that is not kept is 404."""
-    assert (await pages.get("/api/recent/abc")).status_code == 404
+    assert (await pages.get(path)).status_code == 404

@@ -12,7 +12,9 @@ from observability.viewer.store import Store
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize("path", ["/pages/..%2Fapp.py", "/pages/app.py", "/pages/traces.html", "/nowhere"])
+@pytest.mark.parametrize(
+    "path", ["/pages/..%2Fapp.py", "/pages/app.py", "/pages/traces.html", "/pages/trace/..%2Ftraces.html", "/nowhere"]
+)
 async def test_unknown_path(pages: httpx.AsyncClient, path: str) -> None:
     """Only what is named is served, never a file by its path."""
     assert (await pages.get(path)).status_code == 404
