@@ -1,125 +1,25 @@
-"""What a span or a log record is searched by: its fields, its attributes, and the texts in it."""
+"""Names of what spans and log records have beside their attributes, and the values of attributes."""
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
-from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from observability.viewer.query import Comparison, Query, Value, as_text
-from observability.viewer.stored import StoredLog, StoredSpan
+from observability.viewer.query import Value
 
 KINDS = {1: "internal", 2: "server", 3: "client", 4: "producer", 5: "consumer"}
+ERROR = 2
 STATUSES = {0: "unset", 1: "ok", 2: "error"}
 SEVERITIES = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 
 _MAX_DEPTH = 16
-_MAX_NAME = 256
-
-
-class Searched:
-    """One span or log record, as a query looks at it.
-
-    A key means a field of its own, or else an attribute, or else one of its resource. Of an attribute that is there
-    twice the last one counts.
-    """
-
-    def __init__(
-        self,
-        fields: dict[str, Value | None],
-        attributes: Iterable[KeyValue],
-        resource: bytes,
-        texts: Callable[[], Iterator[str]],
-    ) -> None:
-        self._fields = fields
-        self._attributes = attributes
-        self._resource = resource
-        self._texts = texts
-
-    def value(self, key: str) -> Value | None:
-        """The value of a field or an attribute; None if it has none."""
-        if key in self._fields:
-            return self._fields[key]
-        found = None
-        for attribute in self._attributes:
-            if attribute.key == key:
-                found = attribute
-        if found is None:
-            for attribute in Resource.FromString(self._resource).attributes:
-                if attribute.key == key:
-                    found = attribute
-        return None if found is None else plain_value(found.value)
-
-    def meets(self, query: Query) -> bool:
-        """Whether it meets every condition."""
-        return all(
-            condition.holds(self.value(condition.key))
-            if isinstance(condition, Comparison)
-            else condition.holds(*self._texts())
-            for condition in query
-        )
-
-
-def searched_span(stored: StoredSpan) -> Searched:
-    """A span as a query looks at it."""
-    span = Span.FromString(stored.span)
-
-    def texts() -> Iterator[str]:
-        yield stored.service
-        yield span.name
-        yield span.status.message
-        yield from _texts(span.attributes)
-        for event in span.events:
-            yield event.name
-            yield from _texts(event.attributes)
-
-    fields: dict[str, Value | None] = {
-        "service": stored.service,
-        "operation": stored.name,
-        "kind": KINDS.get(stored.kind),
-        "status": STATUSES.get(span.status.code, "unset"),
-        "error": stored.error,
-        "duration": max(0, stored.end_ns - stored.start_ns),
-        "trace": stored.trace_id.hex(),
-        "span": stored.span_id.hex(),
-    }
-    return Searched(fields, span.attributes, stored.resource, texts)
-
-
-def searched_log(stored: StoredLog) -> Searched:
-    """A log record as a query looks at it."""
-    record = LogRecord.FromString(stored.record)
-    severity = severity_of(record)
-    message = as_text(plain_value(record.body) or "")
-
-    def texts() -> Iterator[str]:
-        yield stored.service
-        yield message
-        yield from _texts(record.attributes)
-
-    fields: dict[str, Value | None] = {
-        "service": stored.service,
-        "severity": severity,
-        "error": severity in ("ERROR", "FATAL"),
-        "message": message,
-        "trace": stored.trace_id.hex() or None,
-        "span": stored.span_id.hex() or None,
-    }
-    return Searched(fields, record.attributes, stored.resource, texts)
-
-
-def severity_of(record: LogRecord) -> str:
-    """The name of a record's level by its number or, if that is missing, as it was sent; empty if neither is there."""
-    if 1 <= record.severity_number <= 4 * len(SEVERITIES):
-        return SEVERITIES[(record.severity_number - 1) // 4]
-    text: str = record.severity_text[:_MAX_NAME].upper()
-    return text
+MAX_NAME = 256
+"""Characters of a name that is searched for; what is shown is whole."""
 
 
 def service_name(resource: Resource) -> str:
@@ -127,7 +27,7 @@ def service_name(resource: Resource) -> str:
     for attribute in resource.attributes:
         if attribute.key == "service.name" and attribute.value.string_value:
             name: str = attribute.value.string_value
-            return name[:_MAX_NAME]
+            return name[:MAX_NAME]
     return "unknown_service"
 
 
@@ -164,8 +64,3 @@ def _nested(value: AnyValue, depth: int) -> Any:  # noqa: ANN401 - any JSON
             number = value.double_value
             return number if number - number == 0 else str(number)  # JSON has no infinity and no NaN
     return plain_value(value)
-
-
-def _texts(attributes: Iterable[KeyValue]) -> Iterator[str]:
-    for attribute in attributes:
-        yield as_text(plain_value(attribute.value))

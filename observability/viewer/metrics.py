@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -20,14 +21,30 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Exemplar as ExemplarMessage
 
-from observability.viewer.fields import attribute_values, service_name
+from observability.viewer.fields import MAX_NAME, attribute_values, service_name
 from observability.viewer.query import Value
 
 MAX_SERIES = 10_000
 MAX_POINTS_PER_SERIES = 720  # an hour of one point every five seconds
 
-_MAX_NAME = 256
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS instruments (
+    number INTEGER PRIMARY KEY, service TEXT NOT NULL, name TEXT NOT NULL, unit TEXT NOT NULL,
+    description TEXT NOT NULL, type TEXT NOT NULL, monotonic INTEGER NOT NULL, delta INTEGER NOT NULL,
+    UNIQUE (service, name)
+);
+CREATE TABLE IF NOT EXISTS series (
+    number INTEGER PRIMARY KEY, instrument INTEGER NOT NULL, kind TEXT NOT NULL, attributes BLOB NOT NULL,
+    last_ns INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (instrument, kind, attributes)
+);
+CREATE TABLE IF NOT EXISTS points (
+    series INTEGER NOT NULL, time_ns INTEGER NOT NULL, point BLOB NOT NULL, PRIMARY KEY (series, time_ns)
+) WITHOUT ROWID;
+"""
+
 _MAX_TEXT = 1024
+_TOO_LARGE = "larger than a point may be"
 _MAX_NS = 2**63 - 1
 _MAX_BUCKETS = 1024
 _ROW_BYTES = 64
@@ -92,16 +109,16 @@ class Series:
     points: list[Point]
 
 
-def write_metrics(connection: sqlite3.Connection, request: ExportMetricsServiceRequest, max_bytes: int) -> int:
+def write_metrics(connection: sqlite3.Connection, request: ExportMetricsServiceRequest, max_bytes: int) -> Counter[str]:
     """Keep the points of a request, in the caller's transaction.
 
     A series keeps its newest `MAX_POINTS_PER_SERIES`; beyond `MAX_SERIES` or the bytes the series go that had no point
     for the longest time.
 
     Returns:
-        How many points were refused because they are larger than a series may be.
+        How many points were refused, by reason.
     """
-    refused = 0
+    refused = Counter[str]()
     touched: dict[int, int] = {}
     for service, metric, kind in _metrics(request):
         data = getattr(metric, kind)
@@ -110,7 +127,7 @@ def write_metrics(connection: sqlite3.Connection, request: ExportMetricsServiceR
             encoded = point.SerializeToString()
             attributes = KeyValueList(values=sorted(point.attributes, key=lambda one: one.key)).SerializeToString()
             if len(encoded) + len(attributes) > max_bytes // MAX_POINTS_PER_SERIES:
-                refused += 1
+                refused[_TOO_LARGE] += 1
                 continue
             ((series,),) = connection.execute(
                 "INSERT INTO series (instrument, kind, attributes) VALUES (?, ?, ?)"
@@ -126,23 +143,25 @@ def write_metrics(connection: sqlite3.Connection, request: ExportMetricsServiceR
     return refused
 
 
-def read_instruments(rows: Iterable[tuple[str, str, str, str, str, int, int]]) -> list[Instrument]:
-    """Instruments of the rows of `INSTRUMENTS`."""
-    return [Instrument(*row[:5], bool(row[5]), bool(row[6])) for row in rows]
+def read_instruments(connection: sqlite3.Connection) -> list[Instrument]:
+    """What is measured, by service and name."""
+    return [
+        Instrument(*row[:5], bool(row[5]), bool(row[6]))
+        for row in connection.execute(
+            "SELECT service, name, unit, description, type, monotonic, delta FROM instruments ORDER BY service, name"
+        )
+    ]
 
 
-INSTRUMENTS = "SELECT service, name, unit, description, type, monotonic, delta FROM instruments ORDER BY service, name"
-POINTS = (
-    "SELECT s.number, s.kind, s.attributes, p.point FROM instruments i JOIN series s ON s.instrument = i.number"
-    " JOIN points p ON p.series = s.number AND p.time_ns BETWEEN ? AND ?"
-    " WHERE i.service = ? AND i.name = ? ORDER BY s.number, p.time_ns"
-)
-
-
-def read_series(rows: Iterable[tuple[int, str, bytes, bytes]]) -> list[Series]:
-    """Series of the rows of `POINTS`."""
+def read_points(connection: sqlite3.Connection, service: str, name: str, start_ns: int, end_ns: int) -> list[Series]:
+    """The points of an instrument within the time, by series."""
     series: dict[int, Series] = {}
-    for number, kind, attributes, encoded in rows:
+    for number, kind, attributes, encoded in connection.execute(
+        "SELECT s.number, s.kind, s.attributes, p.point FROM instruments i JOIN series s ON s.instrument = i.number"
+        " JOIN points p ON p.series = s.number AND p.time_ns BETWEEN ? AND ?"
+        " WHERE i.service = ? AND i.name = ? ORDER BY s.number, p.time_ns",
+        (start_ns, end_ns, service, name),
+    ):
         if number not in series:
             series[number] = Series(attribute_values(KeyValueList.FromString(attributes).values), [])
         series[number].points.append(_point(kind, encoded))
@@ -162,13 +181,13 @@ def _metrics(request: ExportMetricsServiceRequest) -> Iterator[tuple[str, Metric
 def _instrument(connection: sqlite3.Connection, service: str, metric: Metric, kind: str) -> int:
     data = getattr(metric, kind)
     delta = getattr(data, "aggregation_temporality", 0) == AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
-    told = (metric.unit[:_MAX_NAME], metric.description[:_MAX_TEXT], kind, getattr(data, "is_monotonic", False), delta)
+    told = (metric.unit[:MAX_NAME], metric.description[:_MAX_TEXT], kind, getattr(data, "is_monotonic", False), delta)
     ((number,),) = connection.execute(
         "INSERT INTO instruments (service, name, unit, description, type, monotonic, delta)"
         " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET unit = excluded.unit,"
         " description = excluded.description, type = excluded.type, monotonic = excluded.monotonic,"
         " delta = excluded.delta RETURNING number",
-        (service, metric.name[:_MAX_NAME], *told),
+        (service, metric.name[:MAX_NAME], *told),
     ).fetchall()
     return int(number)
 

@@ -14,6 +14,7 @@ from typing import Any
 from starlette.datastructures import QueryParams
 
 from observability.viewer.jaeger import span_tags
+from observability.viewer.query import Comparison, Query, equals
 from observability.viewer.store import Store
 from observability.viewer.stored import StoredSpan
 
@@ -41,6 +42,19 @@ class _Filter:
 
     def __bool__(self) -> bool:
         return bool(self.tags) or self.shortest_ns is not None or self.longest_ns is not None
+
+    def query(self) -> Query:
+        """What the store can look up."""
+        conditions: list[Comparison] = []
+        if self.service is not None:
+            conditions.append(equals("service", self.service))
+        if self.operation is not None:
+            conditions.append(equals("operation", self.operation))
+        if self.shortest_ns is not None:
+            conditions.append(Comparison("duration", ">=", (str(self.shortest_ns),), self.shortest_ns))
+        if self.longest_ns is not None:
+            conditions.append(Comparison("duration", "<=", (str(self.longest_ns),), self.longest_ns))
+        return tuple(conditions)
 
     def matches(self, span: StoredSpan) -> bool:
         duration = span.end_ns - span.start_ns
@@ -141,13 +155,15 @@ def _candidates(store: Store, query: QueryParams) -> tuple[_Filter, int, list[by
     return (
         wanted,
         limit,
-        store.search(
-            service=wanted.service,
-            operation=wanted.operation,
-            start_ns=start_ns,
-            end_ns=end_ns,
-            limit=MAX_LIMIT if wanted else limit,  # the filter looks among the newest
-        ),
+        [
+            trace.trace_id
+            for trace in store.find(
+                wanted.query(),
+                start_ns=start_ns,
+                end_ns=end_ns,
+                limit=MAX_LIMIT if wanted.tags else limit,  # the tags are looked for among the newest
+            ).traces
+        ],
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from typing import Any
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -12,7 +14,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
-from observability.viewer.stored import StoredLog, StoredSpan
+from observability.viewer.store import Store
 
 PROTOBUF = {"content-type": "application/x-protobuf"}
 START_NS = 1_700_000_000_000_000_000
@@ -38,38 +40,58 @@ def span_id(index: int) -> bytes:
     return index.to_bytes(8)
 
 
-def stored_span(
+def span(
     trace: int,
     span: int = 1,
     parent: int | None = None,
     *,
-    service: str = "orders",
     name: str = "GET /",
+    kind: Span.SpanKind.ValueType = Span.SPAN_KIND_SERVER,
     start_ns: int = 0,
     end_ns: int = 1000,
     error: bool = False,
-    message: bytes = b"",
-) -> StoredSpan:
-    """A span as the store holds it, of 1 µs from `START_NS` on."""
-    return StoredSpan(
-        trace_id(trace),
-        span_id(span),
-        b"" if parent is None else span_id(parent),
-        service,
-        name,
-        Span.SPAN_KIND_SERVER,
-        error,
-        START_NS + start_ns,
-        START_NS + end_ns,
-        message,
-        b"",
-        b"",
+    attributes: Sequence[KeyValue] = (),
+    links: Sequence[Span.Link] = (),
+) -> Span:
+    """A span of 1 µs from `START_NS` on."""
+    return Span(
+        trace_id=trace_id(trace),
+        span_id=span_id(span),
+        parent_span_id=b"" if parent is None else span_id(parent),
+        name=name,
+        kind=kind,
+        start_time_unix_nano=START_NS + start_ns,
+        end_time_unix_nano=START_NS + end_ns,
+        status=failed("") if error else None,
+        attributes=attributes,
+        links=links,
     )
 
 
-def stored_log(trace: int, *, record: bytes = b"") -> StoredLog:
-    """A log record as the store holds it."""
-    return StoredLog(trace_id(trace), span_id(1), START_NS, "orders", record)
+def noise(size: int) -> KeyValue:
+    """An attribute of so many bytes that cannot be compressed."""
+    return KeyValue(key="noise", value=AnyValue(bytes_value=random.randbytes(size)))
+
+
+def add(store: Store, *spans: Span, service: str = "orders") -> int:
+    """Store spans in one request; how many were refused."""
+    return store.add_spans(request(list(spans), service=service).SerializeToString()).total()
+
+
+def log(trace: int | None, *, body: str = "", time_ns: int = 0, attributes: Sequence[KeyValue] = ()) -> LogRecord:
+    """A log record of a trace, or of none, of `START_NS`."""
+    return LogRecord(
+        trace_id=b"" if trace is None else trace_id(trace),
+        span_id=b"" if trace is None else span_id(1),
+        time_unix_nano=START_NS + time_ns,
+        body=AnyValue(string_value=body),
+        attributes=attributes,
+    )
+
+
+def add_logs(store: Store, *records: LogRecord) -> int:
+    """Store log records in one request; how many were refused."""
+    return store.add_logs(log_request(*records).SerializeToString()).total()
 
 
 def nested(trace: int, names: list[str], *, service: str = "orders") -> ExportTraceServiceRequest:

@@ -9,7 +9,7 @@ import pytest
 
 from observability.viewer.ingest import ingest_traces
 from observability.viewer.store import Store
-from tests.observability.viewer.samples import START_NS, called, nested, stored_log, trace_id
+from tests.observability.viewer.samples import START_NS, add_logs, called, log, nested, trace_id
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +40,7 @@ async def test_search(store: Store, pages: httpx.AsyncClient) -> None:
 
 async def test_logs(store: Store, pages: httpx.AsyncClient) -> None:
     """The logs of a trace stand below it; one that is not known has none."""
-    store.add_logs([stored_log(1)])
+    add_logs(store, log(1))
     assert len((await pages.get(f"/api/traces/{TRACE}/logs")).json()["data"]) == 1
     assert (await pages.get("/api/traces/abc/logs")).json()["data"] == []
 
