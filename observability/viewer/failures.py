@@ -13,7 +13,7 @@ from observability.viewer.query import parse
 from observability.viewer.store import Store
 from observability.viewer.stored import StoredSpan
 
-MAX_TRACES = 60
+MAX_TRACES = 30
 MAX_SPANS = 5000
 """How much is looked at for one answer; traces beyond it are left out."""
 
