@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from observability.viewer.api import Handler, api_routes, failure
 from observability.viewer.guard import SECURITY_HEADERS, LoopbackGuard
 from observability.viewer.jaeger_api import jaeger_routes
+from observability.viewer.jaeger_v3 import jaeger_v3_routes
 from observability.viewer.query import QueryError
 from observability.viewer.search import BadParameterError
 from observability.viewer.store import Store
@@ -86,6 +87,7 @@ def create_pages(store: Store, *, otlp_url: str) -> Starlette:
             Route("/livez", live),
             *api_routes(store, otlp_url=otlp_url, threaded=threaded),
             *jaeger_routes(store, threaded=threaded),
+            *jaeger_v3_routes(store, threaded=threaded),
         ],
         middleware=[Middleware(_SecurityHeaders), Middleware(LoopbackGuard)],
         exception_handlers={
