@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from observability.viewer.arrivals import Arrivals
 from observability.viewer.failures import failures_json
 from observability.viewer.jaeger import log_json
 from observability.viewer.measurements import instrument_json, series_json
@@ -18,6 +19,7 @@ from observability.viewer.performance import performance_json
 from observability.viewer.query import FIELDS, Query, parse
 from observability.viewer.recent import summary_json, whole_trace_json
 from observability.viewer.search import BadParameterError, parse_limit, parse_time_ns, parse_trace_id
+from observability.viewer.senders import senders_json
 from observability.viewer.store import Store
 
 DEFAULT_SPAN_NS = 15 * 60 * 10**9
@@ -32,11 +34,12 @@ Handler = Callable[[Request], Response]
 Threaded = Callable[[Handler], Callable[[Request], Awaitable[Response]]]
 
 
-def api_routes(store: Store, *, otlp_url: str, threaded: Threaded) -> list[Route]:
+def api_routes(store: Store, arrivals: Arrivals, *, otlp_url: str, threaded: Threaded) -> list[Route]:
     """The routes of the pages' API.
 
     Args:
         store: Is only read.
+        arrivals: What the store's process has received.
         otlp_url: Where telemetry can be sent to; told to the reader while there is none.
         threaded: Makes a handler, which may block, one that does not.
     """
@@ -107,6 +110,11 @@ def api_routes(store: Store, *, otlp_url: str, threaded: Threaded) -> list[Route
         as_file = {"content-disposition": f'attachment; filename="trace-{trace_id.hex()}.json"'}
         return JSONResponse(telemetry_json(spans, store.logs(trace_id)), headers=as_file)
 
+    def arrived(_request: Request) -> Response:
+        now_ns = time.time_ns()
+        told = {"now": now_ns // 1000, "otlp": otlp_url, "senders": senders_json(store, now_ns)}
+        return JSONResponse(told | arrivals.told())
+
     handlers = {
         "find": find,
         "logs": logs,
@@ -116,6 +124,7 @@ def api_routes(store: Store, *, otlp_url: str, threaded: Threaded) -> list[Route
         "errors": errors,
         "instruments": instruments,
         "points": points,
+        "arrivals": arrived,
         "recent/{trace_id}": whole_trace,
         "recent/{trace_id}/otlp": trace_as_otlp,
     }

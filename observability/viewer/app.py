@@ -15,6 +15,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from observability.viewer.api import Handler, api_routes, failure
+from observability.viewer.arrivals import Arrivals
 from observability.viewer.guard import SECURITY_HEADERS, LoopbackGuard
 from observability.viewer.jaeger_api import jaeger_routes
 from observability.viewer.jaeger_v3 import jaeger_v3_routes
@@ -29,6 +30,7 @@ _PAGES = {
     "/services": "services.html",
     "/logs": "logs.html",
     "/metrics": "metrics.html",
+    "/doctor": "doctor.html",
     "/trace/{trace_id}": "trace.html",
     "/open": "trace.html",
 }
@@ -48,11 +50,12 @@ class _SecurityHeaders:
         await self.app(scope, receive, send_with_headers)
 
 
-def create_pages(store: Store, *, otlp_url: str) -> Starlette:
+def create_pages(store: Store, arrivals: Arrivals, *, otlp_url: str) -> Starlette:
     """Make the application that shows what a store holds.
 
     Args:
         store: Is only read.
+        arrivals: What the receivers of the store have received.
         otlp_url: Where telemetry can be sent to; told to the reader while there is none.
     """
     # Handlers that read the store run in threads, so that the event loop stays free for senders, and two at a time,
@@ -85,7 +88,7 @@ def create_pages(store: Store, *, otlp_url: str) -> Starlette:
             Route("/search", search_page),
             Route("/pages/{name:path}", asset),
             Route("/livez", live),
-            *api_routes(store, otlp_url=otlp_url, threaded=threaded),
+            *api_routes(store, arrivals, otlp_url=otlp_url, threaded=threaded),
             *jaeger_routes(store, threaded=threaded),
             *jaeger_v3_routes(store, threaded=threaded),
         ],

@@ -7,7 +7,7 @@ import time
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
-from playwright.sync_api import Page, expect
+from playwright.sync_api import ConsoleMessage, Dialog, Page, expect
 
 from tests.browser.conftest import Viewer
 from tests.observability.viewer.samples import called, gauge_request, log_request, record, span_id, text
@@ -21,6 +21,7 @@ DRAWN = {
     "/services?service={}": "#histogram .column",
     "/logs": ".record",
     "/metrics": "#chart .series",
+    "/doctor": "#senders .chip",
 }
 
 
@@ -50,8 +51,16 @@ def _send(viewer: Viewer, service: str, words: str, attribute: KeyValue) -> None
 def test_hostile_text_is_text(viewer: Viewer, page: Page) -> None:
     """In every field, on every page, a stranger's text is shown as text: no element, no dialog, no complaint."""
     trouble: list[str] = []
-    page.on("dialog", lambda dialog: (trouble.append(dialog.message), dialog.dismiss()))
-    page.on("console", lambda message: trouble.append(message.text))
+
+    def dismiss(dialog: Dialog) -> None:
+        trouble.append(dialog.message)
+        dialog.dismiss()
+
+    def note(message: ConsoleMessage) -> None:
+        trouble.append(message.text)
+
+    page.on("dialog", dismiss)
+    page.on("console", note)
     _send(viewer, HOSTILE, HOSTILE, text(HOSTILE, HOSTILE))
     for path, drawn in DRAWN.items():
         page.goto(viewer.url + path.format(HOSTILE))

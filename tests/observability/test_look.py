@@ -18,6 +18,7 @@ from starlette.routing import Route
 from observability import cli
 from observability.look import Viewer, duration
 from observability.viewer.app import create_pages
+from observability.viewer.arrivals import Arrivals
 from observability.viewer.ingest import ingest_logs, ingest_traces
 from observability.viewer.store import Store
 from tests.observability.viewer.samples import (
@@ -49,7 +50,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 @pytest.fixture
 async def url(store: Store) -> AsyncIterator[str]:
     """Where a viewer of the store answers."""
-    async with serving(create_pages(store, otlp_url="")) as served:
+    async with serving(create_pages(store, Arrivals(), otlp_url="")) as served:
         yield f"http://127.0.0.1:{served.port}"
 
 

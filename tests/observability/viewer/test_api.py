@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 from observability.viewer.ingest import ingest_logs, ingest_metrics, ingest_traces
 from observability.viewer.store import Store
 from tests.observability.viewer.samples import (
+    PROTOBUF,
     START_NS,
     called,
     gauge_request,
@@ -100,6 +102,28 @@ async def test_metrics(store: Store, pages: httpx.AsyncClient) -> None:
     (series,) = (await _json(pages, f"/api/points?service=orders&name=queue.length&{TIME}"))["series"]
     assert [point["value"] for point in series["points"]] == [3]
     assert (await _json(pages, f"/api/points?service=orders&name=other&{TIME}"))["series"] == []
+
+
+async def test_arrivals(receiver: httpx.AsyncClient, pages: httpx.AsyncClient) -> None:
+    """What has arrived, what was refused and why, and who sent it."""
+    now_ns = time.time_ns()
+    body = called(1, "orders", "payments", start_ns=now_ns).SerializeToString()
+    await receiver.post("/v1/traces", content=body, headers=PROTOBUF)
+    await receiver.post("/v1/logs", content=b"\xff", headers=PROTOBUF)
+    await receiver.post("/v1/metrics", content=gauge_request("queue", 1).SerializeToString(), headers=PROTOBUF)
+    told = await _json(pages, "/api/arrivals")
+    assert [(one["signal"], one["requests"], one["refused"]) for one in told["signals"]] == [
+        ("traces", 1, 0),
+        ("logs", 0, 1),
+        ("metrics", 1, 0),
+    ]
+    assert told["signals"][0]["bytes"] == len(body)
+    assert [(one["signal"], one["count"]) for one in told["refusals"]] == [("logs", 1)]
+    minute = now_ns // 60_000_000_000 * 60_000_000
+    assert told["senders"] == [
+        {"name": "orders", "spans": 1, "lastSpan": minute, "logs": 0, "instruments": 1},
+        {"name": "payments", "spans": 1, "lastSpan": minute, "logs": 0, "instruments": 0},
+    ]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from observability.viewer.app import create_pages
+from observability.viewer.arrivals import Arrivals
 from observability.viewer.guard import SECURITY_HEADERS
 from observability.viewer.store import Store
 
@@ -34,7 +35,7 @@ async def test_broken_file(store: Store, pages: httpx.AsyncClient, monkeypatch: 
 
 async def test_security_headers(store: Store, pages: httpx.AsyncClient) -> None:
     """Every answer forbids foreign content, whatever is asked and however it fails."""
-    routes = [route.path for route in create_pages(store, otlp_url="").routes]  # type: ignore[attr-defined]
+    routes = [route.path for route in create_pages(store, Arrivals(), otlp_url="").routes]  # type: ignore[attr-defined]
     for path in [*routes, "/nowhere", "/pages/traces.js", "/api/traces?limit=x"]:
         response = await pages.get(path)
         assert response.status_code < 500
