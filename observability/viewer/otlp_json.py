@@ -16,7 +16,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from observability.viewer.store import StoredLog, StoredSpan
+from observability.viewer.stored import Link, StoredLog, StoredSpan
 
 
 def telemetry_json(spans: Sequence[StoredSpan], logs: Sequence[StoredLog]) -> dict[str, Any]:
@@ -50,6 +50,11 @@ def telemetry_json(spans: Sequence[StoredSpan], logs: Sequence[StoredLog]) -> di
             for service, of_service in by_service.items()
         ],
     }
+
+
+def link_json(link: Link) -> dict[str, str]:
+    """A span of another trace that links to one of this trace; the shape is ours."""
+    return {"traceId": link.trace_id.hex(), "spanId": link.span_id.hex(), "linkedSpanId": link.linked_span_id.hex()}
 
 
 def _span(stored: StoredSpan) -> dict[str, Any]:

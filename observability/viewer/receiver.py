@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from observability.viewer.arrivals import Arrivals
 from observability.viewer.body import BODY_TIMEOUT_S, MAX_BODY_BYTES, Bodies, OverloadedError, TooLargeError, inflate
 from observability.viewer.guard import LoopbackGuard
 from observability.viewer.ingest import ingest_logs, ingest_metrics, ingest_traces
@@ -38,33 +39,40 @@ _INGEST: dict[str, Callable[[bytes, Store], bytes]] = {
 _logger = logging.getLogger(__name__)
 
 
-def create_receiver(store: Store, bodies: Bodies) -> Starlette:
-    """Make the application that receives telemetry into a store."""
+def create_receiver(store: Store, bodies: Bodies, arrivals: Arrivals) -> Starlette:
+    """Make the application that receives telemetry into a store, and counts what arrives."""
     # A decoded message takes many times its bytes, and the store writes for one at a time anyway.
     one_at_a_time = CapacityLimiter(1)
     quiet_until = 0.0
 
     async def receive(request: Request) -> Response:
         nonlocal quiet_until
-        ingest = _INGEST[request.url.path.rpartition("/")[2]]
+        signal = request.url.path.rpartition("/")[2]
+        ingest = _INGEST[signal]
+
+        def refuse(status: int, reason: str) -> Response:
+            arrivals.refused(signal, reason)
+            return _refusal(status, reason)
+
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         encoding = request.headers.get("content-encoding", "identity").strip().lower()
         if media_type != _MEDIA_TYPE or encoding not in ("identity", "gzip"):
-            return _refusal(415, f"send {_MEDIA_TYPE}, plain or gzipped")
+            return refuse(415, f"send {_MEDIA_TYPE}, plain or gzipped")
         try:
             async with bodies.read(request) as body:
                 answer = await to_thread.run_sync(_process, ingest, body, encoding, store, limiter=one_at_a_time)
+            arrivals.took(signal, len(body), answer)
             return Response(answer, media_type=_MEDIA_TYPE)
         except OverloadedError:
-            return _refusal(503, "no room for it now")
+            return refuse(503, "no room for it now")
         except TooLargeError:
-            return _refusal(413, f"at most {MAX_BODY_BYTES} bytes, also when inflated")
+            return refuse(413, f"at most {MAX_BODY_BYTES} bytes, also when inflated")
         except TimeoutError:
-            return _refusal(408, f"the body did not arrive within {BODY_TIMEOUT_S:g} s")
+            return refuse(408, f"the body did not arrive within {BODY_TIMEOUT_S:g} s")
         except (DecodeError, zlib.error):
-            return _refusal(400, "this is no OTLP message of this signal")
+            return refuse(400, "this is no OTLP message of this signal")
         except ClientDisconnect:
-            return _refusal(400, "the body did not arrive whole")
+            return refuse(400, "the body did not arrive whole")
         except sqlite3.Error as error:
             if time.monotonic() >= quiet_until:
                 quiet_until = time.monotonic() + COMPLAIN_EVERY_S
@@ -73,7 +81,7 @@ def create_receiver(store: Store, bodies: Bodies) -> Starlette:
                     " delete viewer.db in its data folder, and start it again)",
                     error,
                 )
-            return _refusal(503, "it cannot be stored now")
+            return refuse(503, "it cannot be stored now")
 
     async def live(_request: Request) -> Response:
         return PlainTextResponse("ok\n")

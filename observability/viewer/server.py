@@ -15,6 +15,7 @@ from pathlib import Path
 import uvicorn
 
 from observability.viewer.app import create_pages
+from observability.viewer.arrivals import Arrivals
 from observability.viewer.body import Bodies
 from observability.viewer.database import DatabaseError
 from observability.viewer.receiver import create_receiver
@@ -48,6 +49,7 @@ async def run_viewer(*, host: str, port: int, otlp_port: int, data_dir: Path) ->
     """
     servers: list[_Server] = []
     bodies = Bodies()
+    arrivals = Arrivals()
 
     def stop() -> None:
         bodies.stop()
@@ -76,7 +78,7 @@ async def run_viewer(*, host: str, port: int, otlp_port: int, data_dir: Path) ->
                     http="h11",  # bounds the head of a request; the faster parser reads one without end into memory
                 )
             )
-            for app in (create_pages(store, otlp_url=otlp_url), create_receiver(store, bodies))
+            for app in (create_pages(store, arrivals, otlp_url=otlp_url), create_receiver(store, bodies, arrivals))
         ]
         print(_greeting(page_url, otlp_url, whole=sys.stdout.isatty()), flush=True)  # noqa: T201 - it is asked for by hand
         async with asyncio.TaskGroup() as group:

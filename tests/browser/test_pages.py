@@ -67,9 +67,8 @@ def test_hostile_text_is_text(viewer: Viewer, page: Page) -> None:
         viewer.send("logs", log_request(_log(body, severity_text=HOSTILE, attributes=attributes)))
 
     page.goto(viewer.url)
-    expect(page.locator("#service option")).to_have_text(["all", HOSTILE])
-    expect(page.locator(".chip")).to_have_text(f"{HOSTILE} 1")
-    page.locator("#traces a").click()
+    expect(page.locator("#traces .chip")).to_have_text(f"{HOSTILE} 1 · 1 ✕")
+    page.locator("#traces .request a").click()
     expect(page).to_have_title(f"{HOSTILE} · Clearspan")
     expect(page.locator(".row.log")).to_have_count(2)
     expect(page.locator(".row.problem .text")).to_have_text(HOSTILE)
@@ -92,58 +91,9 @@ def test_long_names(viewer: Viewer, page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
     viewer.send("traces", nested(1, ["W" * 500, "\u202e" + "W" * 500], service="\u202e" + "W" * 500))
     page.goto(viewer.url)
-    expect(page.locator("#traces a")).to_have_count(1)
+    expect(page.locator("#traces .request a")).to_have_count(1)
     assert page.evaluate("document.documentElement.scrollWidth") == width
-    page.locator("#traces a").click()
+    page.locator("#traces .request a").click()
     page.locator(".row.span").last.click()
     expect(page.locator("#pane")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == width
-
-
-def test_list_is_live(viewer: Viewer, page: Page) -> None:
-    """Without traces the page says how to send some; the first one and later ones appear by themselves."""
-    page.goto(viewer.url)
-    expect(page.locator("#empty")).to_contain_text(f"OTEL_EXPORTER_OTLP_ENDPOINT={viewer.otlp_url}")
-    viewer.send("traces", nested(1, ["first", "child"]))
-    expect(page.locator("#traces a")).to_have_text(["first"])
-    expect(page.locator("#empty")).to_be_hidden()
-    page.locator("tbody tr").hover()
-    viewer.send("traces", nested(2, ["second"]))
-    expect(page.locator("#fresh")).to_have_text("1 new")
-    expect(page.locator("#traces a")).to_have_text(["first"])
-    page.locator("#fresh").click()
-    expect(page.locator("#traces a")).to_have_count(2)
-
-
-def test_restart(viewer: Viewer, page: Page) -> None:
-    """While the viewer is away the page says so and keeps its rows; when it is back, the page goes on."""
-    viewer.send("traces", nested(1, ["before"]))
-    page.goto(viewer.url)
-    expect(page.locator("#traces a")).to_have_text(["before"])
-    viewer.stop()
-    expect(page.locator("body")).to_have_class("offline")
-    expect(page.locator("#traces a")).to_have_text(["before"])
-    viewer.start()
-    viewer.send("traces", nested(2, ["after"]))
-    expect(page.locator("#traces a")).to_have_count(2)
-    expect(page.locator("body")).not_to_have_class("offline")
-
-
-def test_back_and_forward(viewer: Viewer, page: Page) -> None:
-    """A chosen service is part of the URL, and back and forward lead through list and trace."""
-    viewer.send("traces", nested(1, ["order"]))
-    viewer.send("traces", nested(2, ["payment"], service="payments"))
-    rows = page.locator("#traces a")
-    page.goto(viewer.url)
-    expect(rows).to_have_count(2)
-    page.locator("#service").select_option("payments")
-    expect(rows).to_have_text(["payment"])
-    rows.click()
-    expect(page.locator(".row.span")).to_have_count(1)
-    page.go_back()
-    expect(rows).to_have_text(["payment"])
-    expect(page.locator("#service")).to_have_value("payments")
-    page.go_back()
-    expect(rows).to_have_count(2)
-    page.go_forward()
-    expect(rows).to_have_text(["payment"])

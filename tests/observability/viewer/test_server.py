@@ -161,4 +161,4 @@ def test_second_viewer(tmp_path: Path) -> None:
             sent = httpx.post(f"http://127.0.0.1:{otlp_port}/v1/traces", content=trace, headers=PROTOBUF)
             assert sent.status_code == 200
         for port in (first[0], second[0]):
-            assert len(httpx.get(f"http://127.0.0.1:{port}/api/recent").json()["traces"]) == 2
+            assert len(httpx.get(f"http://127.0.0.1:{port}/api/find").json()["traces"]) == 2

@@ -40,9 +40,11 @@ function bytes(value) {
   return `bytes, ${(value / size).toPrecision(3)} ${name}`;
 }
 
-/** The search for traces that have this value, in the viewer's language (query.py). */
-export function search(key, value) {
+/** That something has exactly this value, in the viewer's language (query.py). */
+export function condition(key, value) {
   const quoted = (text) => `"${text.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`;
-  const name = /^[\w.-]+$/.test(key) ? key : quoted(key);
-  return `/traces?${new URLSearchParams({ q: `${name}=${quoted(textOf(value))}` })}`;
+  return `${/^[\w.-]+$/.test(key) ? key : quoted(key)}=${quoted(textOf(value))}`;
 }
+
+/** The search for traces that have this value. */
+export const search = (key, value) => `/traces?${new URLSearchParams({ q: condition(key, value) })}`;

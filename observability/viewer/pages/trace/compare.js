@@ -1,5 +1,6 @@
 // Two traces beside each other, as one tree.
 import { UNNAMED, colour, count, duration, element, load, statusOf, time } from "../common.js";
+import { condition } from "./attributes.js";
 import { differences, merge } from "./merge.js";
 import { tracesOf } from "./otlp.js";
 import { attribute, grow, rootOf } from "./tree.js";
@@ -84,10 +85,11 @@ async function offer({ trace, roots }) {
   const root = rootOf(roots);
   $("both").replaceChildren(side("A", { trace, roots }));
   $("both").hidden = $("other").hidden = false;
-  const { traces } = await load(`/api/recent?${new URLSearchParams({ limit: "200", service: root.service })}`);
+  const q = [condition("service", root.service), condition("operation", root.name)].join(" ");
+  const { traces } = await load(`/api/find?${new URLSearchParams({ limit: "50", q })}`);
   const others = traces.filter((one) => one.name === root.name && one.traceID !== trace.id);
   $("ask").textContent = others.length ? "Compare it with" : "There is no other trace of this request to compare it with.";
-  $("choices").replaceChildren(...others.slice(0, 50).map((one) => {
+  $("choices").replaceChildren(...others.map((one) => {
     const link = element("a", "", duration(one.durationNano));
     link.href = `/compare?${new URLSearchParams({ a: trace.id, b: one.traceID })}`;
     return element("li", "", link, " ", statusOf(one.status), element("span", "muted", ` ${count(one.spans, "span")} `), time(one.startTime),
