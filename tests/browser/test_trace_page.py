@@ -12,7 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
-from playwright.sync_api import Locator, Page, Route, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import Viewer
 from tests.observability.viewer.samples import (
@@ -329,17 +329,15 @@ def test_links(viewer: Viewer, page: Page) -> None:
 
 
 def test_links_of_other_traces(viewer: Viewer, page: Page) -> None:
-    """A link that a span of another trace has to this one is shown here, too."""
+    """A link that a span of another trace has to this one leads there from here, too."""
     viewer.send("traces", nested(1, ["linked"]))
-    link = {"traceId": trace_id(9).hex(), "spanId": span_id(8).hex(), "linkedSpanId": span_id(1).hex()}
-
-    def answer(route: Route) -> None:
-        response = route.fetch()
-        route.fulfill(response=response, json={**response.json(), "linkedFrom": [link]})
-
-    page.route("**/otlp", answer)
+    linking = nested(2, ["linking"])
+    linking.resource_spans[0].scope_spans[0].spans[0].links.add(trace_id=trace_id(1), span_id=span_id(1))
+    viewer.send("traces", linking)
     _show(page, f"{_address(viewer)}?span={span_id(1).hex()}")
-    expect(page.locator("#pane p > a")).to_have_attribute("href", f"/trace/{trace_id(9).hex()}?span={span_id(8).hex()}")
+    page.locator("#pane p > a").click()
+    expect(page.locator("#title")).to_have_text("linking")
+    expect(_chosen(page)).to_contain_text("linking")
 
 
 def test_details(viewer: Viewer, page: Page) -> None:
@@ -399,10 +397,11 @@ def test_file_of_many_traces(viewer: Viewer, page: Page, tmp_path: Path) -> None
     expect(page.locator("#notice")).to_have_text("line 2 is no JSON")
 
 
-def test_dropped_file(viewer: Viewer, page: Page) -> None:
-    """A file that is dropped on the page of another trace is opened."""
+@pytest.mark.parametrize("path", ["/", "/logs", f"/trace/{trace_id(1).hex()}"])
+def test_dropped_file(viewer: Viewer, page: Page, path: str) -> None:
+    """A file that is dropped on any page is opened."""
     viewer.send("traces", nested(1, ["another"]))
-    _show(page, _address(viewer))
+    page.goto(f"{viewer.url}{path}")
     page.evaluate(
         """() => {
             const span = { traceId: "1".repeat(32), spanId: "2".repeat(16), name: "dropped" };

@@ -18,6 +18,7 @@ from tests.observability.viewer.samples import (
     log_request,
     nested,
     record,
+    span_id,
     trace_id,
 )
 
@@ -51,6 +52,17 @@ async def test_trace(store: Store, pages: httpx.AsyncClient) -> None:
     as_otlp = await pages.get(f"/api/recent/{TRACE}/otlp")
     assert len(as_otlp.json()["resourceSpans"][0]["scopeSpans"][0]["spans"]) == 2
     assert as_otlp.headers["content-disposition"] == f'attachment; filename="trace-{TRACE}.json"'
+
+
+async def test_links_of_other_traces(store: Store, pages: httpx.AsyncClient) -> None:
+    """A trace comes with the spans of other traces that link to it."""
+    linking = nested(2, ["linking"])
+    linking.resource_spans[0].scope_spans[0].spans[0].links.add(trace_id=trace_id(1), span_id=span_id(1))
+    ingest_traces(nested(1, ["linked"]).SerializeToString(), store)
+    ingest_traces(linking.SerializeToString(), store)
+    assert (await _json(pages, f"/api/recent/{TRACE}/otlp"))["linkedFrom"] == [
+        {"traceId": trace_id(2).hex(), "spanId": span_id(1).hex(), "linkedSpanId": span_id(1).hex()}
+    ]
 
 
 async def test_logs(store: Store, pages: httpx.AsyncClient) -> None:
