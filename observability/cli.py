@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
 import signal
 import sys
@@ -195,6 +196,72 @@ def doctor(
         advice = f"\n       {finding.advice}" if finding.advice else ""
         typer.echo(f"{finding.mark:5}  {finding.what}{advice}")
     raise typer.Exit(int(wrong))
+
+
+Query = Annotated[str, typer.Argument(help='As on the pages: service=orders error "out of stock" duration>200ms.')]
+ViewerUrl = Annotated[str, typer.Option(help="Where the viewer's pages are.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
+
+@app.command()
+def traces(
+    query: Query = "",
+    *,
+    limit: Annotated[int, typer.Option(min=1, max=1500, help="Traces that are shown, the newest.")] = 20,
+    as_json: AsJson = False,
+    url: ViewerUrl = "http://127.0.0.1:16686",
+) -> None:
+    """List the newest traces of a running viewer."""
+    from observability.look import LookError, Viewer, trace_line
+
+    try:
+        found = Viewer(url).traces(query, limit=limit)
+    except LookError as error:
+        _fail(error)
+    for one in reversed(found["traces"]):
+        typer.echo(json.dumps(one) if as_json else trace_line(one))
+    if not found["complete"]:
+        typer.echo("not all traces were looked at within the time: narrow the query", err=True)
+
+
+@app.command()
+def trace(
+    trace_id: Annotated[str, typer.Argument(help="Id of a trace: up to 32 hexadecimal digits.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="In the shape of Jaeger's API, with logs.")] = False,
+    url: ViewerUrl = "http://127.0.0.1:16686",
+) -> None:
+    """Draw one trace of a running viewer as a tree."""
+    from observability.look import LookError, Viewer, trace_tree
+
+    viewer = Viewer(url)
+    try:
+        found = viewer.trace(trace_id)
+    except LookError as error:
+        _fail(error)
+    typer.echo(json.dumps(found) if as_json else f"{trace_tree(found)}\n\n{viewer.page(found['traceID'])}")
+
+
+@app.command()
+def logs(
+    query: Query = "",
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until it is stopped.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Records that are shown, the newest.")] = 50,
+    as_json: AsJson = False,
+    url: ViewerUrl = "http://127.0.0.1:16686",
+) -> None:
+    """Show log records of a running viewer, the newest last."""
+    from observability.look import LookError, Viewer, log_line
+
+    viewer = Viewer(url)
+    try:
+        for one in viewer.follow(query, limit=limit) if follow else viewer.logs(query, limit=limit):
+            typer.echo(json.dumps(one) if as_json else log_line(one))
+    except LookError as error:
+        _fail(error)
+    except KeyboardInterrupt:  # the way in which --follow ends
+        raise typer.Exit from None
 
 
 events = typer.Typer(help="Look after events that were not delivered.")

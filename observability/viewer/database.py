@@ -3,52 +3,22 @@
 from __future__ import annotations
 
 import logging
+import queue
 import sqlite3
-from contextlib import closing
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 # Raised whenever the schema changes: telemetry is not worth a migration, so a file of another version is put aside.
-VERSION = 1
+VERSION = 3
 
 _WAL_BYTES = 16 * 1024 * 1024
+_CHECKPOINT_PAGES = 4000
+_WRITER_CACHE_KIB = 32 * 1024
+_READERS = 3
+_WAIT_S = 10.0
 _UNREADABLE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-
-# A trace's number says when it arrived. Rows of spans and logs lie in the order of arrival too, so that letting the
-# oldest trace go frees whole pages, which SQLite uses again.
-_SCHEMA = f"""
-BEGIN IMMEDIATE;
-CREATE TABLE IF NOT EXISTS traces (
-    number INTEGER PRIMARY KEY, trace_id BLOB NOT NULL UNIQUE, bytes INTEGER NOT NULL DEFAULT 0,
-    spans INTEGER NOT NULL DEFAULT 0, errors INTEGER NOT NULL DEFAULT 0,
-    start_ns INTEGER, end_ns INTEGER -- NULL while only logs have come
-);
-CREATE INDEX IF NOT EXISTS traces_by_start ON traces (start_ns);
-CREATE TABLE IF NOT EXISTS spans (
-    trace INTEGER NOT NULL, span_id BLOB NOT NULL, parent_id BLOB NOT NULL,
-    service TEXT NOT NULL, name TEXT NOT NULL, kind INTEGER NOT NULL, error INTEGER NOT NULL,
-    start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL,
-    span BLOB NOT NULL, resource BLOB NOT NULL, scope BLOB NOT NULL,
-    UNIQUE (trace, span_id)
-);
-CREATE INDEX IF NOT EXISTS spans_by_rank ON spans (trace, parent_id != x'', start_ns); -- a trace's root comes first
-CREATE TABLE IF NOT EXISTS services (
-    trace INTEGER NOT NULL, service TEXT NOT NULL, start_ns INTEGER NOT NULL,
-    spans INTEGER NOT NULL, errors INTEGER NOT NULL, PRIMARY KEY (trace, service)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS services_by_start ON services (service, start_ns);
-CREATE TABLE IF NOT EXISTS operations (
-    service TEXT NOT NULL, name TEXT NOT NULL, kind INTEGER NOT NULL, last_trace INTEGER NOT NULL,
-    PRIMARY KEY (service, name, kind)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS operations_by_last_trace ON operations (last_trace);
-CREATE TABLE IF NOT EXISTS logs (
-    trace INTEGER NOT NULL, span_id BLOB NOT NULL, time_ns INTEGER NOT NULL,
-    service TEXT NOT NULL, record BLOB NOT NULL
-);
-CREATE INDEX IF NOT EXISTS logs_by_trace ON logs (trace, time_ns);
-PRAGMA user_version = {VERSION};
-COMMIT;
-"""
 
 _logger = logging.getLogger(__name__)
 
@@ -57,36 +27,101 @@ class DatabaseError(Exception):
     """The file cannot be used; the message says what to change."""
 
 
-def open_database(folder: Path) -> tuple[sqlite3.Connection, sqlite3.Connection]:
-    """Open `viewer.db`, made new if need be.
+class Database:
+    """`viewer.db` in a folder, made new if need be; for use in any thread.
 
-    A file that is damaged, or of another version, becomes `viewer.db.old` with a warning.
-
-    Returns:
-        A connection to write with and one that only reads and never waits for a writer; both for use in any thread.
-
-    Raises:
-        DatabaseError: The folder cannot be written to, or the file is locked for good.
+    One connection writes and a few read, each read in a snapshot of its own, so that none waits for a write. A file that is
+    damaged, or of another version, becomes `viewer.db.old` with a warning.
     """
-    file = folder / "viewer.db"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if file.exists() and not _is_ours(file):
-            for suffix in ("-wal", "-shm"):
-                file.with_name(file.name + suffix).unlink(missing_ok=True)
-            old = file.replace(file.with_name("viewer.db.old"))
-            _logger.warning("%s is damaged or of another version: it is kept as %s, and a new one begins", file, old)
-        writer = _connect(file)
-        writer.execute("PRAGMA journal_mode=WAL")
-        writer.execute("PRAGMA synchronous=NORMAL")
-        writer.execute(f"PRAGMA journal_size_limit={_WAL_BYTES}")
-        if not _version(writer):
-            writer.executescript(_SCHEMA)
-        reader = _connect(file)
-        reader.execute("PRAGMA query_only=ON")
-    except (OSError, sqlite3.Error) as error:
-        raise DatabaseError(f"{file} cannot be used ({error}); choose another folder with --data-dir") from error
-    return writer, reader
+
+    def __init__(self, folder: Path, schema: str) -> None:
+        """Open it.
+
+        Raises:
+            DatabaseError: The folder cannot be written to, or the file is locked for good.
+        """
+        file = folder / "viewer.db"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _put_aside(file)
+            self._writer = _connect(file)
+            self._writer.execute("PRAGMA journal_mode=WAL")
+            self._writer.execute("PRAGMA synchronous=NORMAL")
+            self._writer.execute(f"PRAGMA journal_size_limit={_WAL_BYTES}")
+            self._writer.execute(f"PRAGMA cache_size={-_WRITER_CACHE_KIB}")
+            self._writer.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
+            if not _version(self._writer):
+                self._writer.executescript(f"BEGIN IMMEDIATE;{schema}PRAGMA user_version = {VERSION};COMMIT;")
+            self._readers = queue.LifoQueue[sqlite3.Connection]()
+            for _ in range(_READERS):
+                reader = _connect(file)
+                reader.execute("PRAGMA query_only=ON")
+                self._readers.put(reader)
+        except (OSError, sqlite3.Error) as error:
+            raise DatabaseError(f"{file} cannot be used ({error}); choose another folder with --data-dir") from error
+        self._write_lock = threading.Lock()
+        self._closed = False
+
+    def close(self) -> None:
+        """Close the file, when all who use it have ended."""
+        with self._write_lock:
+            if not self._closed:
+                self._closed = True
+                for _ in range(_READERS):
+                    self._reader().close()
+                self._writer.close()
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """The connection that writes, in a transaction that is undone if the caller raises."""
+        with self._write_lock:
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._writer
+                self._writer.execute("COMMIT")
+            except BaseException:
+                if self._writer.in_transaction:  # SQLite itself ends it when, for one, the disk is full
+                    self._writer.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection that reads, and sees nothing that is written meanwhile.
+
+        Raises:
+            sqlite3.OperationalError: All were in use for too long.
+        """
+        reader = self._reader()
+        try:
+            reader.execute("BEGIN")
+            try:
+                yield reader
+            finally:
+                reader.execute("ROLLBACK")
+        finally:
+            self._readers.put(reader)
+
+    def _reader(self) -> sqlite3.Connection:
+        try:
+            return self._readers.get(timeout=_WAIT_S)
+        except queue.Empty:
+            raise sqlite3.OperationalError("too many read at once") from None
+
+
+def bytes_in_use(connection: sqlite3.Connection) -> int:
+    """Bytes of the file's pages that hold something."""
+    pages, free, size = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)
+
+
+def _put_aside(file: Path) -> None:
+    if file.exists() and not _is_ours(file):
+        for suffix in ("-wal", "-shm"):
+            file.with_name(file.name + suffix).unlink(missing_ok=True)
+        old = file.replace(file.with_name("viewer.db.old"))
+        _logger.warning("%s is damaged or of another version: it is kept as %s, and a new one begins", file, old)
 
 
 def _is_ours(file: Path) -> bool:

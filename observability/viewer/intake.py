@@ -11,6 +11,7 @@ from enum import Enum
 from anyio import CapacityLimiter, to_thread
 from google.protobuf.message import DecodeError
 
+from observability.viewer.arrivals import Arrivals
 from observability.viewer.body import Bodies
 from observability.viewer.ingest import ingest_logs, ingest_metrics, ingest_traces
 from observability.viewer.refusals import BrokenError, OverloadedError, RefusedError
@@ -37,9 +38,10 @@ _INGEST: dict[Signal, Callable[[bytes, Store], bytes]] = {
 
 
 class Intake:
-    """Takes the requests of all senders, one after the other."""
+    """Takes the requests of all senders, one after the other, and counts them in `arrivals`."""
 
-    def __init__(self, store: Store, bodies: Bodies) -> None:
+    def __init__(self, store: Store, bodies: Bodies, arrivals: Arrivals) -> None:
+        self.arrivals = arrivals
         self._store = store
         self._bodies = bodies
         # A decoded message takes many times its bytes, and the store writes for one at a time anyway.
@@ -74,10 +76,17 @@ class Intake:
                 self._complain(error)
                 return OverloadedError("it cannot be stored now")
 
-        async with self._bodies.read(arriving) as body:
-            answer = await to_thread.run_sync(process, body, limiter=self._one_at_a_time)
+        try:
+            async with self._bodies.read(arriving) as body:
+                size = len(body)
+                answer = await to_thread.run_sync(process, body, limiter=self._one_at_a_time)
+        except RefusedError as error:
+            self.arrivals.refused(signal.value, str(error))
+            raise
         if isinstance(answer, bytes):
+            self.arrivals.took(signal.value, size, answer)
             return answer
+        self.arrivals.refused(signal.value, str(answer))
         # Raised through the thread's future it would be part of a cycle, and all that its traceback holds, the body and
         # what was made of it, would stay until the collector came round.
         try:

@@ -162,6 +162,11 @@ def parse(text: str) -> Query:
     return tuple(conditions)
 
 
+def equals(key: str, text: str) -> Comparison:
+    """The condition that a field or an attribute has this value, whatever characters are in it."""
+    return Comparison(key, "=", (text,), None)
+
+
 def as_text(value: Value) -> str:
     """A value as it is compared and shown: as JSON has it, text without quotes."""
     if isinstance(value, bool):

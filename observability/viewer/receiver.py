@@ -70,8 +70,10 @@ def create_receiver(intake: Intake, *, token: Token | None = None, origins: Coll
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         inflate = INFLATE.get(request.headers.get("content-encoding", "identity").strip().lower())
         if media_type not in (_PROTOBUF, _JSON):
+            intake.arrivals.refused(signal.value, "of another media type")
             return PlainTextResponse(f"send {_PROTOBUF} or {_JSON}\n", 415)
         if inflate is None:
+            intake.arrivals.refused(signal.value, "of another content encoding")
             return _status(415, Code.INVALID_ARGUMENT, "send it plain, as gzip or as zstd", media_type)
 
         def decode(body: bytes) -> bytes:
@@ -86,6 +88,7 @@ def create_receiver(intake: Intake, *, token: Token | None = None, origins: Coll
                     response.headers["connection"] = "close"
                 return response
             except ClientDisconnect:
+                intake.arrivals.refused(signal.value, "did not arrive whole")
                 return _refusal(BrokenError("it did not arrive whole"), media_type)
         if media_type == _JSON:
             encoded = from_protobuf(answer.FromString(encoded))

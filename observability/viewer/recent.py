@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
-
 from observability.viewer.jaeger import log_json, trace_json
-from observability.viewer.store import StoredLog, StoredSpan, Summary
+from observability.viewer.stored import StoredLog, StoredSpan, Summary
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:
@@ -20,7 +18,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "traceID": summary.trace_id.hex(),
         "name": summary.root.name,
         "service": summary.root.service,
-        "status": _http_status(summary.root),
+        "status": summary.root.http_status,
         "startTime": summary.start_ns // 1000,
         "durationNano": max(0, summary.end_ns - summary.start_ns),
         "spans": summary.spans,
@@ -37,10 +35,3 @@ def whole_trace_json(spans: Sequence[StoredSpan], logs: Sequence[StoredLog]) -> 
         shown["offsetNano"] = stored.start_ns - start
         shown["durationNano"] = max(0, stored.end_ns - stored.start_ns)
     return {**trace, "logs": [log_json(log) for log in logs]}
-
-
-def _http_status(root: StoredSpan) -> int | None:
-    for attribute in Span.FromString(root.span).attributes:
-        if attribute.key == "http.response.status_code":
-            return attribute.value.int_value or None
-    return None

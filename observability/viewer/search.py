@@ -14,7 +14,9 @@ from typing import Any
 from starlette.datastructures import QueryParams
 
 from observability.viewer.jaeger import span_tags
-from observability.viewer.store import Store, StoredSpan
+from observability.viewer.query import Comparison, Query, equals
+from observability.viewer.store import Store
+from observability.viewer.stored import StoredSpan
 
 DEFAULT_LIMIT, MAX_LIMIT = 100, 1500
 MAX_SPANS = 100_000
@@ -40,6 +42,19 @@ class _Filter:
 
     def __bool__(self) -> bool:
         return bool(self.tags) or self.shortest_ns is not None or self.longest_ns is not None
+
+    def query(self) -> Query:
+        """What the store can look up."""
+        conditions: list[Comparison] = []
+        if self.service is not None:
+            conditions.append(equals("service", self.service))
+        if self.operation is not None:
+            conditions.append(equals("operation", self.operation))
+        if self.shortest_ns is not None:
+            conditions.append(Comparison("duration", ">=", (str(self.shortest_ns),), self.shortest_ns))
+        if self.longest_ns is not None:
+            conditions.append(Comparison("duration", "<=", (str(self.longest_ns),), self.longest_ns))
+        return tuple(conditions)
 
     def matches(self, span: StoredSpan) -> bool:
         duration = span.end_ns - span.start_ns
@@ -92,12 +107,36 @@ def parse_limit(query: QueryParams) -> int:
     Raises:
         BadParameterError: It is no number, or beyond `MAX_LIMIT`.
     """
-    limit = _integer(query, "limit")
+    limit = parse_integer(query, "limit")
     if limit is None:
         return DEFAULT_LIMIT
     if not 1 <= limit <= MAX_LIMIT:
         raise BadParameterError(f"limit must be between 1 and {MAX_LIMIT}")
     return limit
+
+
+def parse_integer(query: QueryParams, name: str) -> int | None:
+    """A whole number; None if it is not given.
+
+    Raises:
+        BadParameterError: It is something else.
+    """
+    text = query.get(name)
+    if not text:
+        return None
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise BadParameterError(f"{name} must be a whole number")
+    return int(text)
+
+
+def parse_time_ns(query: QueryParams, name: str) -> int | None:
+    """A time in microseconds since 1970, as nanoseconds; None if it is not given.
+
+    Raises:
+        BadParameterError: It is something else.
+    """
+    time_us = parse_integer(query, name)
+    return None if time_us is None else min(time_us, 2**53) * 1000
 
 
 def _candidates(store: Store, query: QueryParams) -> tuple[_Filter, int, list[bytes]]:
@@ -109,20 +148,22 @@ def _candidates(store: Store, query: QueryParams) -> tuple[_Filter, int, list[by
         _tags(query),
     )
     limit = parse_limit(query)
-    start, end = _integer(query, "start"), _integer(query, "end")
+    start_ns, end_ns = parse_time_ns(query, "start"), parse_time_ns(query, "end")
     ids = [parse_trace_id(text) for text in query.getlist("traceID")]
     if ids:
         return wanted, limit, ids[:MAX_LIMIT]
     return (
         wanted,
         limit,
-        store.search(
-            service=wanted.service,
-            operation=wanted.operation,
-            start_ns=None if start is None else min(start, 2**53) * 1000,
-            end_ns=None if end is None else min(end, 2**53) * 1000,
-            limit=MAX_LIMIT if wanted else limit,  # the filter looks among the newest
-        ),
+        [
+            trace.trace_id
+            for trace in store.find(
+                wanted.query(),
+                start_ns=start_ns,
+                end_ns=end_ns,
+                limit=MAX_LIMIT if wanted.tags else limit,  # the tags are looked for among the newest
+            ).traces
+        ],
     )
 
 
@@ -132,15 +173,6 @@ def _texts(span: StoredSpan) -> dict[str, str]:
         tag["key"]: str(tag["value"]).lower() if isinstance(tag["value"], bool) else str(tag["value"])
         for tag in span_tags(span)
     }
-
-
-def _integer(query: QueryParams, name: str) -> int | None:
-    text = query.get(name)
-    if not text:
-        return None
-    if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise BadParameterError(f"{name} must be a whole number")
-    return int(text)
 
 
 def _duration(query: QueryParams, name: str) -> int | None:

@@ -13,7 +13,6 @@ from playwright.sync_api import ConsoleMessage, Dialog, Page, expect
 
 from tests.browser.conftest import Viewer
 from tests.observability.viewer.samples import (
-    START_NS,
     failed,
     log_request,
     nested,
@@ -68,18 +67,20 @@ def test_hostile_text_is_text(viewer: Viewer, page: Page) -> None:
         viewer.send("logs", log_request(_log(body, severity_text=HOSTILE, attributes=attributes)))
 
     page.goto(viewer.url)
-    expect(page.locator("#service option")).to_have_text(["all", HOSTILE])
-    expect(page.locator(".chip")).to_have_text(f"{HOSTILE} 1")
-    page.locator("#traces a").click()
+    expect(page.locator("#traces .chip")).to_have_text(f"{HOSTILE} 1 · 1 ✕")
+    page.locator("#traces .request a").click()
     expect(page).to_have_title(f"{HOSTILE} · Clearspan")
-    expect(page.locator(".log")).to_have_count(2)
-    page.locator(".span").click()
-    details = page.locator("#details")
-    expect(details.locator("h1")).to_have_text(HOSTILE)
-    expect(details.locator("dt", has_text=HOSTILE)).to_have_count(5)  # span, event, two logs, resource
-    expect(details.locator("dd", has_text=HOSTILE)).to_have_count(9)  # and scope, its version, status, event's name
-    expect(details.locator("h2", has_text=HOSTILE)).to_have_count(2)
-    expect(details.locator("a")).to_have_attribute("href", f"/trace/{HOSTILE.encode().hex()}")
+    expect(page.locator(".row.log")).to_have_count(2)
+    expect(page.locator(".row.problem .text")).to_have_text(HOSTILE)
+    page.locator(".row.span").click()
+    pane = page.locator("#pane")
+    expect(pane.locator("h2")).to_have_text(HOSTILE)
+    expect(pane.locator("dt", has_text=HOSTILE)).to_have_count(6)  # span, event, link, two logs, resource
+    expect(pane.locator("dd", has_text=HOSTILE)).to_have_count(9)  # and service, scope, trace state
+    expect(pane.locator("h4", has_text=HOSTILE)).to_have_count(2)
+    expect(pane.locator("p > a")).to_have_attribute("href", re.compile(f"^/trace/{HOSTILE.encode().hex()}[?]"))
+    page.keyboard.press("s")
+    expect(pane.locator("svg text").first).to_have_text(HOSTILE[:14] + "…")
     assert page.locator("main img, main script").count() == 0
     assert trouble == []
 
@@ -90,100 +91,9 @@ def test_long_names(viewer: Viewer, page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
     viewer.send("traces", nested(1, ["W" * 500, "\u202e" + "W" * 500], service="\u202e" + "W" * 500))
     page.goto(viewer.url)
-    expect(page.locator("#traces a")).to_have_count(1)
+    expect(page.locator("#traces .request a")).to_have_count(1)
     assert page.evaluate("document.documentElement.scrollWidth") == width
-    page.locator("#traces a").click()
-    page.locator(".span").last.click()
-    expect(page.locator("#details")).to_be_visible()
+    page.locator("#traces .request a").click()
+    page.locator(".row.span").last.click()
+    expect(page.locator("#pane")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == width
-
-
-def test_list_is_live(viewer: Viewer, page: Page) -> None:
-    """Without traces the page says how to send some; the first one and later ones appear by themselves."""
-    page.goto(viewer.url)
-    expect(page.locator("#empty")).to_contain_text(f"OTEL_EXPORTER_OTLP_ENDPOINT={viewer.otlp_url}")
-    viewer.send("traces", nested(1, ["first", "child"]))
-    expect(page.locator("#traces a")).to_have_text(["first"])
-    expect(page.locator("#empty")).to_be_hidden()
-    page.locator("tbody tr").hover()
-    viewer.send("traces", nested(2, ["second"]))
-    expect(page.locator("#fresh")).to_have_text("1 new")
-    expect(page.locator("#traces a")).to_have_text(["first"])
-    page.locator("#fresh").click()
-    expect(page.locator("#traces a")).to_have_count(2)
-
-
-def test_restart(viewer: Viewer, page: Page) -> None:
-    """While the viewer is away the page says so and keeps its rows; when it is back, the page goes on."""
-    viewer.send("traces", nested(1, ["before"]))
-    page.goto(viewer.url)
-    expect(page.locator("#traces a")).to_have_text(["before"])
-    viewer.stop()
-    expect(page.locator("body")).to_have_class("offline")
-    expect(page.locator("#traces a")).to_have_text(["before"])
-    viewer.start()
-    viewer.send("traces", nested(2, ["after"]))
-    expect(page.locator("#traces a")).to_have_count(2)
-    expect(page.locator("body")).not_to_have_class("offline")
-
-
-def test_back_and_forward(viewer: Viewer, page: Page) -> None:
-    """A chosen service is part of the URL, and back and forward lead through list and trace."""
-    viewer.send("traces", nested(1, ["order"]))
-    viewer.send("traces", nested(2, ["payment"], service="payments"))
-    rows = page.locator("#traces a")
-    page.goto(viewer.url)
-    expect(rows).to_have_count(2)
-    page.locator("#service").select_option("payments")
-    expect(rows).to_have_text(["payment"])
-    rows.click()
-    expect(page.locator(".span")).to_have_count(1)
-    page.go_back()
-    expect(rows).to_have_text(["payment"])
-    expect(page.locator("#service")).to_have_value("payments")
-    page.go_back()
-    expect(rows).to_have_count(2)
-    page.go_forward()
-    expect(rows).to_have_text(["payment"])
-
-
-def test_trace(viewer: Viewer, page: Page) -> None:
-    """Logs stand under their span, durations are exact, and an order's size fits one screen with the details."""
-    names = [f"step {depth}" for depth in range(1, 17)]
-    message = nested(1, names)
-    message.resource_spans[0].scope_spans[0].spans[15].end_time_unix_nano = START_NS + 16_000_400
-    viewer.send("traces", message)
-    for depth in (1, 3, 5, 99):
-        viewer.send("logs", log_request(_log(AnyValue(string_value=f"at {depth}"), span=depth)))
-    page.goto(f"{viewer.url}/trace/{trace_id(1).hex()}")
-    expect(page.locator(".span")).to_have_count(16)
-    lines = [re.sub(r"\s+", " ", line) for line in page.locator("#waterfall > *").all_text_contents()]
-    assert lines[:4] == ["orders step 198.0 ms", "INFO at 1", "orders step 296.0 ms", "orders step 394.0 ms"]
-    assert lines[-2:] == ["orders step 16400 ns", "INFO at 99"]
-    page.keyboard.press("j")
-    expect(page.locator("#details h1")).to_have_text("step 1")
-    page.keyboard.press("j")
-    expect(page.locator("#details h1")).to_have_text("step 2")
-    page.keyboard.press("k")
-    expect(page.locator("#details h1")).to_have_text("step 1")
-    last = page.locator("#waterfall > *").last.bounding_box()
-    assert last is not None
-    assert last["y"] + last["height"] < 800
-    assert page.evaluate("document.documentElement.scrollWidth") == 1280
-
-
-def test_many_spans(viewer: Viewer, page: Page) -> None:
-    """A large trace is drawn in portions, and spans that are each other's parents are not left out."""
-    spans = [Span(trace_id=trace_id(1), span_id=span_id(index), name=f"{index}") for index in range(1, 1501)]
-    spans[0].parent_span_id, spans[1].parent_span_id = span_id(2), span_id(1)
-    viewer.send("traces", request(spans))
-    page.goto(f"{viewer.url}/trace/{trace_id(1).hex()}")
-    expect(page.locator(".span")).to_have_count(1000)
-    page.get_by_text("Show 500 more of 1500 spans").click()
-    expect(page.locator(".span")).to_have_count(1500)
-
-
-def test_unknown_trace(viewer: Viewer, page: Page) -> None:
-    """A trace that is not kept is told so."""
-    page.goto(f"{viewer.url}/trace/abc")
-    expect(page.locator("#title")).to_have_text("This trace cannot be shown: trace not found")

@@ -53,9 +53,9 @@ export function statusOf(status) {
   return status == null ? "" : element("span", status >= 500 ? "error" : "muted", status);
 }
 
-export async function load(path) {
-  const response = await fetch(path);
+export async function load(path, options) {
+  const response = await fetch(path, options);
   const answer = await response.json();
-  if (!response.ok) throw new Error(answer.errors[0].msg);
+  if (!response.ok) throw Object.assign(new Error(answer.errors[0].msg), { status: response.status });
   return answer;
 }

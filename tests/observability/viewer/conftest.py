@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from observability.viewer.app import create_pages
+from observability.viewer.arrivals import Arrivals
 from observability.viewer.body import Bodies
 from observability.viewer.intake import Intake
 from observability.viewer.receiver import create_receiver
@@ -24,17 +25,23 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
-async def pages(store: Store) -> AsyncIterator[httpx.AsyncClient]:
+def arrivals() -> Arrivals:
+    """What the receiver of the store has received."""
+    return Arrivals()
+
+
+@pytest.fixture
+async def pages(store: Store, arrivals: Arrivals) -> AsyncIterator[httpx.AsyncClient]:
     """A reader of the store."""
-    transport = httpx.ASGITransport(create_pages(store, otlp_url="http://127.0.0.1:4318"))
+    transport = httpx.ASGITransport(create_pages(store, arrivals, otlp_url="http://127.0.0.1:4318"))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client
 
 
 @pytest.fixture
-async def receiver(store: Store) -> AsyncIterator[httpx.AsyncClient]:
+async def receiver(store: Store, arrivals: Arrivals) -> AsyncIterator[httpx.AsyncClient]:
     """A sender to the store."""
     async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(create_receiver(Intake(store, Bodies()))), base_url="http://localhost"
+        transport=httpx.ASGITransport(create_receiver(Intake(store, Bodies(), arrivals))), base_url="http://localhost"
     ) as client:
         yield client

@@ -3,14 +3,15 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
-from observability.viewer.database import DatabaseError, open_database
+from observability.viewer import database as database_module
+from observability.viewer.database import Database, DatabaseError
 from observability.viewer.store import Store
-from tests.observability.viewer.samples import stored_span, trace_id
+from tests.observability.viewer.samples import add, span, trace_id
 
 
 def _text(file: Path) -> None:
@@ -43,7 +44,7 @@ def test_foreign_file(tmp_path: Path, caplog: pytest.LogCaptureFixture, spoil: C
     spoil(tmp_path / "viewer.db")
     before = (tmp_path / "viewer.db").read_bytes()
     with caplog.at_level(logging.WARNING), closing(Store(tmp_path)) as store:
-        store.add_spans([stored_span(1)])
+        add(store, span(1))
         assert len(store.trace(trace_id(1))) == 1
     assert (tmp_path / "viewer.db.old").read_bytes() == before
     assert len(caplog.records) == 1
@@ -75,11 +76,36 @@ def test_unusable_folder(tmp_path: Path, name: str) -> None:
     else:
         (folder / name).mkdir(parents=True)
     with pytest.raises(DatabaseError, match=r"viewer\.db cannot be used .* --data-dir"):
-        open_database(folder)
+        Database(folder, "")
 
 
 def test_reader_only_reads(tmp_path: Path) -> None:
-    """The second connection cannot write."""
-    writer, reader = open_database(tmp_path)
-    with closing(writer), closing(reader), pytest.raises(sqlite3.OperationalError):
-        reader.execute("DELETE FROM spans")
+    """A reader cannot write."""
+    with (
+        closing(Database(tmp_path, "CREATE TABLE one (number INTEGER);")) as database,
+        database.reading() as connection,
+        pytest.raises(sqlite3.OperationalError),
+    ):
+        connection.execute("DELETE FROM one")
+
+
+def test_snapshot(tmp_path: Path) -> None:
+    """A reader sees nothing of what is written after it has begun to read."""
+    with closing(Database(tmp_path, "CREATE TABLE one (number INTEGER);")) as database:
+        with database.reading() as reader:
+            assert reader.execute("SELECT count(*) FROM one").fetchone() == (0,)
+            with database.writing() as writer:
+                writer.execute("INSERT INTO one VALUES (1)")
+            assert reader.execute("SELECT count(*) FROM one").fetchone() == (0,)
+        with database.reading() as reader:
+            assert reader.execute("SELECT count(*) FROM one").fetchone() == (1,)
+
+
+def test_too_many_readers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One reader too many does not wait for ever."""
+    monkeypatch.setattr(database_module, "_WAIT_S", 0.01)
+    with closing(Database(tmp_path, "")) as database, ExitStack() as stack:
+        for _ in range(database_module._READERS):
+            stack.enter_context(database.reading())
+        with pytest.raises(sqlite3.OperationalError, match="too many"):
+            stack.enter_context(database.reading())

@@ -14,6 +14,7 @@ from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from observability.viewer import body as body_module
+from observability.viewer.arrivals import Arrivals
 from observability.viewer.body import MAX_BODY_BYTES, MAX_REQUESTS, Bodies
 from observability.viewer.grpc_receiver import create_grpc_server
 from observability.viewer.intake import Intake
@@ -33,7 +34,7 @@ TRACES, *_ = EXPORTS = [f"/{name}Service/Export" for name in SERVICES]
 @asynccontextmanager
 async def _receiving(store: Store, *, bodies: Bodies | None = None, token: Token | None = None) -> AsyncIterator[str]:
     """A server on a free port."""
-    server = create_grpc_server(Intake(store, bodies or Bodies()), token)
+    server = create_grpc_server(Intake(store, bodies or Bodies(), Arrivals()), token)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
@@ -159,12 +160,12 @@ async def test_stop(store: Store) -> None:
 
 async def test_full_disk(store: Store) -> None:
     """While the disk is full senders are told when to come again."""
-    store._writer.execute("PRAGMA max_page_count = 1")
+    store._database._writer.execute("PRAGMA max_page_count = 1")
     big = nested(1, ["x" * 10_000] * 100).SerializeToString()
     async with _receiving(store) as address, _channel(address) as channel:
         refused = await _refused(_export(channel)(big))
         assert (refused.code(), _retry_delay(refused)) == (grpc.StatusCode.UNAVAILABLE, 1)
-        store._writer.execute("PRAGMA max_page_count = 100000")
+        store._database._writer.execute("PRAGMA max_page_count = 100000")
         assert await _export(channel)(TRACE) == b""
 
 

@@ -8,6 +8,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from observability.viewer.app import create_pages
+from observability.viewer.arrivals import Arrivals
 from observability.viewer.body import Bodies
 from observability.viewer.intake import Intake
 from observability.viewer.receiver import create_receiver
@@ -35,7 +36,7 @@ FOREIGN = [
 @pytest.fixture
 def apps(store: Store) -> list[Starlette]:
     """Both applications."""
-    return [create_pages(store, otlp_url=""), create_receiver(Intake(store, Bodies()))]
+    return [create_pages(store, Arrivals(), otlp_url=""), create_receiver(Intake(store, Bodies(), Arrivals()))]
 
 
 async def _status(app: Starlette, path: str, headers: Sequence[tuple[bytes, bytes]], method: str = "GET") -> int:
@@ -92,12 +93,15 @@ async def test_foreign_page(store: Store, header: tuple[bytes, bytes], status: i
     """A page of another origin cannot post, not even what needs no preflight."""
     headers = [(b"host", b"localhost:4318"), (b"content-type", b"text/plain"), header]
     for signal in ("traces", "logs", "metrics"):
-        assert await _status(create_receiver(Intake(store, Bodies())), f"/v1/{signal}", headers, "POST") == status
+        assert (
+            await _status(create_receiver(Intake(store, Bodies(), Arrivals())), f"/v1/{signal}", headers, "POST")
+            == status
+        )
 
 
 async def test_link_from_elsewhere(store: Store) -> None:
     """A link on any page may lead here, but a foreign page reads nothing, nor makes the store work as by an image."""
-    app = create_pages(store, otlp_url="")
+    app = create_pages(store, Arrivals(), otlp_url="")
     host, link = (b"host", b"localhost:16686"), (b"sec-fetch-site", b"cross-site")
     assert await _status(app, "/", [host, link]) == 200
     assert await _status(app, "/trace/1", [host, link]) == 200

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +15,11 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyVa
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from observability.viewer import ingest
+from observability.viewer import logs, traces
 from observability.viewer.ingest import ingest_logs, ingest_metrics, ingest_traces
 from observability.viewer.recent import summary_json, whole_trace_json
 from observability.viewer.store import Store
-from tests.observability.viewer.samples import deep, log_request, nested, request, span_id, text, trace_id
+from tests.observability.viewer.samples import deep, log_request, nested, noise, request, span_id, text, trace_id
 
 RELAXED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
 UINT64 = st.integers(0, 2**64 - 1)
@@ -109,21 +110,22 @@ def test_parent_of_zeros(store: Store) -> None:
 
 def test_huge_span(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A span that is larger than one may be is refused and counted, the others are kept."""
-    monkeypatch.setattr(ingest, "MAX_RECORD_BYTES", 1000)
+    monkeypatch.setattr(traces, "MAX_RECORD_BYTES", 1000)
     huge = Span(trace_id=trace_id(1), span_id=span_id(1), attributes=[text("key", "x" * 1000)])
     small = Span(trace_id=trace_id(1), span_id=span_id(2))
     refused, reason = _rejected(ingest_traces(request([huge, small]).SerializeToString(), store))
-    assert (refused, reason) == (1, "1 larger than 1000 bytes with their resource")
+    assert (refused, reason) == (1, f"1 {traces.TOO_LARGE}")
     assert store.counts() == (1, 1)
 
 
-def test_multiplied_resource(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small request whose resource would be stored with each of many spans is kept only to a bound."""
-    monkeypatch.setattr(ingest, "MAX_STORED_BYTES", 10_000)
-    spans = [Span(trace_id=trace_id(index), span_id=span_id(1)) for index in range(1, 101)]
-    refused, _ = _rejected(ingest_traces(request(spans, service="x" * 1000).SerializeToString(), store))
-    assert store.counts() == (100 - refused, 100 - refused)
-    assert 5 < 100 - refused < 10
+def test_multiplied_resource(store: Store, tmp_path: Path) -> None:
+    """A large resource of many spans is not stored with each of them."""
+    body = request([Span(trace_id=trace_id(index), span_id=span_id(1)) for index in range(1, 10_000)])
+    body.resource_spans[0].resource.attributes.append(noise(100_000))
+    assert _rejected(ingest_traces(body.SerializeToString(), store)) == (0, "")
+    assert store.counts() == (9999, 9999)
+    store.close()
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 3_000_000
 
 
 def test_long_names(store: Store) -> None:
@@ -136,14 +138,15 @@ def test_long_names(store: Store) -> None:
 
 
 def test_logs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logs of a trace are kept, those of none are let go, and a huge one is refused and counted."""
-    monkeypatch.setattr(ingest, "MAX_RECORD_BYTES", 1000)
+    """Logs are kept with and without a trace, and a huge one is refused and counted."""
+    monkeypatch.setattr(logs, "MAX_RECORD_BYTES", 1000)
     mine = LogRecord(trace_id=trace_id(1), span_id=span_id(1), body=AnyValue(string_value="mine"), time_unix_nano=5)
-    nobodys = LogRecord(body=AnyValue(string_value="nobody's"))
+    nobodys = LogRecord(body=AnyValue(string_value="nobody's"), observed_time_unix_nano=6)
     huge = LogRecord(trace_id=trace_id(1), body=AnyValue(string_value="x" * 1000))
     answer = ingest_logs(log_request(mine, nobodys, huge).SerializeToString(), store)
     assert ExportLogsServiceResponse.FromString(answer).partial_success.rejected_log_records == 1
     assert [log.time_ns for log in store.logs(trace_id(1))] == [5]
+    assert [(log.time_ns, log.trace_id) for log in store.find_logs(())] == [(6, b""), (5, trace_id(1))]
 
 
 @pytest.mark.parametrize("levels", [1, 15, 30, 45, 60, 10_000])

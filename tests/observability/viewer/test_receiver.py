@@ -15,6 +15,7 @@ from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from observability.viewer import body as body_module
+from observability.viewer.arrivals import Arrivals
 from observability.viewer.body import MAX_BODY_BYTES, Bodies
 from observability.viewer.intake import Intake
 from observability.viewer.receiver import create_receiver
@@ -174,7 +175,7 @@ async def test_slow_body(receiver: httpx.AsyncClient, monkeypatch: pytest.Monkey
 
 async def test_full_disk(store: Store, receiver: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
     """While the disk is full senders are told to come again, one line says so, and then everything goes on."""
-    store._writer.execute("PRAGMA max_page_count = 1")
+    store._database._writer.execute("PRAGMA max_page_count = 1")
     big = nested(1, ["x" * 10_000] * 100).SerializeToString()
     with caplog.at_level(logging.ERROR):
         for _ in range(3):
@@ -185,13 +186,13 @@ async def test_full_disk(store: Store, receiver: httpx.AsyncClient, caplog: pyte
     assert record.getMessage().startswith(
         "telemetry cannot be stored, its senders are told to come again: database or disk is full (if that stays, "
     )
-    store._writer.execute("PRAGMA max_page_count = 100000")
+    store._database._writer.execute("PRAGMA max_page_count = 100000")
     assert (await receiver.post("/v1/traces", content=big, headers=PROTOBUF)).status_code == 200
 
 
 async def test_locked_file(store: Store, receiver: httpx.AsyncClient, tmp_path: Path) -> None:
     """While another process holds the file senders are told to come again."""
-    store._writer.execute("PRAGMA busy_timeout = 0")
+    store._database._writer.execute("PRAGMA busy_timeout = 0")
     with closing(sqlite3.connect(tmp_path / "viewer.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         assert (await receiver.post("/v1/traces", content=TRACE, headers=PROTOBUF)).status_code == 503
@@ -252,5 +253,5 @@ async def test_token(store: Store) -> None:
 
 
 def _receiver(store: Store, *, token: Token | None = None, origins: Sequence[str] = ()) -> httpx.AsyncClient:
-    app = create_receiver(Intake(store, Bodies()), token=token, origins=origins)
+    app = create_receiver(Intake(store, Bodies(), Arrivals()), token=token, origins=origins)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")

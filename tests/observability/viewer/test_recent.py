@@ -9,11 +9,12 @@ from observability.viewer.recent import summary_json, whole_trace_json
 from observability.viewer.store import Store
 from tests.observability.viewer.samples import (
     START_NS,
+    add_logs,
     failed,
+    log,
     number,
     request,
     span_id,
-    stored_log,
     text,
     trace_id,
 )
@@ -56,7 +57,7 @@ def test_summary(store: Store) -> None:
     }
 
 
-@pytest.mark.parametrize("attributes", [[], [text("http.response.status_code", "200")]])
+@pytest.mark.parametrize("attributes", [[], [text("http.response.status_code", "OK")]])
 def test_no_status(store: Store, attributes: list[KeyValue]) -> None:
     """A root without an HTTP status, or with one that is no number, has none."""
     _trace(store, *attributes)
@@ -66,7 +67,7 @@ def test_no_status(store: Store, attributes: list[KeyValue]) -> None:
 def test_exact_times(store: Store) -> None:
     """A trace for the page has its times to the nanosecond, and its logs."""
     _trace(store)
-    store.add_logs([stored_log(1)])
+    add_logs(store, log(1))
     shown = whole_trace_json(store.trace(trace_id(1)), store.logs(trace_id(1)))
     assert [(span["offsetNano"], span["durationNano"]) for span in shown["spans"]] == [(0, 1_000_400), (300, 401)]
     assert [log["timeUnixNano"] for log in shown["logs"]] == [str(START_NS)]

@@ -231,7 +231,7 @@ def test_second_viewer(tmp_path: Path) -> None:
             sent = httpx.post(f"http://127.0.0.1:{otlp_port}/v1/traces", content=trace, headers=PROTOBUF)
             assert sent.status_code == 200
         for port in (first[0], second[0]):
-            assert len(httpx.get(f"http://127.0.0.1:{port}/api/recent").json()["traces"]) == 2
+            assert len(httpx.get(f"http://127.0.0.1:{port}/api/find").json()["traces"]) == 2
 
 
 def test_token(tmp_path: Path) -> None:
@@ -249,10 +249,10 @@ def test_token(tmp_path: Path) -> None:
             with pytest.raises(grpc.RpcError):
                 _export(channel)(TRACE)
             _export(channel)(TRACE, metadata=(("authorization", f"Bearer {token}"),))
-        assert httpx.get(f"{page}/api/recent").status_code == 401
+        assert httpx.get(f"{page}/api/find").status_code == 401
         with httpx.Client(base_url=page) as reader:
             seen = [reader.get("/").text, reader.post("/login", headers=bearer).text]
-            seen += [str(reader.cookies)] + [reader.get(path).text for path in ("/", "/api/recent", "/pages/login.js")]
+            seen += [str(reader.cookies)] + [reader.get(path).text for path in ("/", "/api/find", "/pages/login.js")]
         process.send_signal(signal.SIGINT)
         rest = "".join(process.communicate(timeout=10))
     assert "root" in seen[4]
@@ -267,7 +267,7 @@ def test_given_token(tmp_path: Path) -> None:
     with _running(port, otlp_port, tmp_path, "--host", "0.0.0.0", CLEARSPAN_VIEWER_TOKEN=given) as process:
         assert _greeting(process).startswith(f"traces are at http://localhost:{port}, ")
         bearer = {"authorization": f"Bearer {given}"}
-        assert httpx.get(f"http://localhost:{port}/api/recent", headers=bearer).status_code == 200
+        assert httpx.get(f"http://localhost:{port}/api/find", headers=bearer).status_code == 200
     with _running(*free_ports(), tmp_path, "--host", "0.0.0.0", CLEARSPAN_VIEWER_TOKEN="short") as process:
         assert process.communicate(timeout=20) == (
             "",

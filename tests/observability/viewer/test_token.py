@@ -7,6 +7,7 @@ import pytest
 from starlette.routing import Route
 
 from observability.viewer.app import create_pages
+from observability.viewer.arrivals import Arrivals
 from observability.viewer.store import Store
 from observability.viewer.token import Token
 
@@ -19,7 +20,7 @@ BEARER = {"authorization": f"Bearer {SECRET}"}
 @pytest.fixture
 async def pages(store: Store) -> AsyncIterator[httpx.AsyncClient]:
     """A reader, who does not know the token yet, of pages on a machine of a name."""
-    transport = httpx.ASGITransport(create_pages(store, otlp_url="", token=Token(SECRET)))
+    transport = httpx.ASGITransport(create_pages(store, Arrivals(), otlp_url="", token=Token(SECRET)))
     async with httpx.AsyncClient(transport=transport, base_url="http://viewer.example:16686") as client:
         yield client
 
@@ -54,7 +55,7 @@ def test_representation() -> None:
 
 async def test_every_route(store: Store, pages: httpx.AsyncClient) -> None:
     """No route, known or not, answers who does not know the token, but what the way in needs."""
-    app = create_pages(store, otlp_url="")
+    app = create_pages(store, Arrivals(), otlp_url="")
     paths = {route.path for route in app.routes if isinstance(route, Route)} | {
         "/nowhere",
         "/login",

@@ -1,0 +1,160 @@
+"""What the pages ask: JSON of our own under `/api/`. Times are microseconds since 1970, durations nanoseconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from observability.viewer.arrivals import Arrivals
+from observability.viewer.failures import failures_json
+from observability.viewer.jaeger import log_json
+from observability.viewer.measurements import instrument_json, series_json
+from observability.viewer.performance import performance_json
+from observability.viewer.query import FIELDS, Query, parse
+from observability.viewer.recent import summary_json, whole_trace_json
+from observability.viewer.search import BadParameterError, parse_limit, parse_time_ns, parse_trace_id
+from observability.viewer.senders import senders_json
+from observability.viewer.store import Store
+from observability.viewer.telemetry_json import link_json, telemetry_json
+
+DEFAULT_SPAN_NS = 15 * 60 * 10**9
+"""How far back statistics look if no start is given."""
+
+MAX_SPAN_NS = 31 * 24 * 60 * 60 * 10**9
+"""Of statistics, which are kept by the minute."""
+
+_MAX_LOGS = 1000
+
+Handler = Callable[[Request], Response]
+Threaded = Callable[[Handler], Callable[[Request], Awaitable[Response]]]
+
+
+def api_routes(store: Store, arrivals: Arrivals, *, otlp_url: str, threaded: Threaded) -> list[Route]:
+    """The routes of the pages' API.
+
+    Args:
+        store: Is only read.
+        arrivals: What the store's process has received.
+        otlp_url: Where telemetry can be sent to; told to the reader while there is none.
+        threaded: Makes a handler, which may block, one that does not.
+    """
+
+    def find(request: Request) -> Response:
+        found = store.find(_query(request), **_optional_times(request), limit=parse_limit(request.query_params))
+        return JSONResponse(
+            {
+                "traces": [summary_json(one) for one in found.traces],
+                "complete": found.complete,
+                "searchedTo": None if found.complete else found.searched_to_ns // 1000,
+                "otlp": otlp_url,
+            }
+        )
+
+    def logs(request: Request) -> Response:
+        limit = min(_MAX_LOGS, parse_limit(request.query_params))
+        found = store.find_logs(_query(request), **_optional_times(request), limit=limit)
+        return JSONResponse({"logs": [log_json(one) for one in found], "otlp": otlp_url})
+
+    def completion(request: Request) -> Response:
+        key, prefix = (request.query_params.get(name, "") for name in ("key", "prefix"))
+        if key:
+            return JSONResponse({"completions": [{"text": value} for value in store.values(key, prefix)]})
+        return JSONResponse({"completions": [_key_json(known) for known in store.keys(prefix)]})
+
+    def statistics(request: Request) -> Response:
+        start_ns, end_ns = _times(request)
+        operations = store.operations_between(start_ns, end_ns)
+        service = request.query_params.get("service")
+        return JSONResponse(performance_json(operations, start_ns, end_ns, service=service))
+
+    def calls(request: Request) -> Response:
+        found = [
+            {
+                "caller": one.caller,
+                "callee": one.callee,
+                "messaging": one.messaging,
+                "calls": one.calls,
+                "errors": one.errors,
+            }
+            for one in store.calls_between(*_times(request))
+        ]
+        return JSONResponse({"calls": found})
+
+    def errors(request: Request) -> Response:
+        return JSONResponse(failures_json(store, *_times(request)))
+
+    def instruments(_request: Request) -> Response:
+        return JSONResponse({"instruments": [instrument_json(one) for one in store.instruments()], "otlp": otlp_url})
+
+    def points(request: Request) -> Response:
+        service, name = (request.query_params.get(one, "") for one in ("service", "name"))
+        return JSONResponse({"series": [series_json(one) for one in store.points(service, name, *_times(request))]})
+
+    def whole_trace(request: Request) -> Response:
+        trace_id = parse_trace_id(request.path_params["trace_id"])
+        spans = store.trace(trace_id)
+        if not spans:
+            return failure(404, "trace not found")
+        return JSONResponse(whole_trace_json(spans, store.logs(trace_id)))
+
+    def trace_as_otlp(request: Request) -> Response:
+        trace_id = parse_trace_id(request.path_params["trace_id"])
+        spans = store.trace(trace_id)
+        if not spans:
+            return failure(404, "trace not found")
+        as_file = {"content-disposition": f'attachment; filename="trace-{trace_id.hex()}.json"'}
+        links = [link_json(one) for one in store.links_to(trace_id)]
+        return JSONResponse(telemetry_json(spans, store.logs(trace_id)) | {"linkedFrom": links}, headers=as_file)
+
+    def arrived(_request: Request) -> Response:
+        now_ns = time.time_ns()
+        told = {"now": now_ns // 1000, "otlp": otlp_url, "senders": senders_json(store, now_ns)}
+        return JSONResponse(told | arrivals.told())
+
+    handlers = {
+        "find": find,
+        "logs": logs,
+        "completion": completion,
+        "statistics": statistics,
+        "map": calls,
+        "errors": errors,
+        "instruments": instruments,
+        "points": points,
+        "arrivals": arrived,
+        "recent/{trace_id}": whole_trace,
+        "recent/{trace_id}/otlp": trace_as_otlp,
+    }
+    return [Route(f"/api/{path}", threaded(handler)) for path, handler in handlers.items()]
+
+
+def failure(status: int, message: str) -> Response:
+    """An error in the shape of Jaeger's API, which ours has too."""
+    body = {"data": None, "total": 0, "limit": 0, "offset": 0, "errors": [{"code": status, "msg": message}]}
+    return JSONResponse(body, status)
+
+
+def _query(request: Request) -> Query:
+    return parse(request.query_params.get("q", ""))
+
+
+def _optional_times(request: Request) -> dict[str, int | None]:
+    return {f"{name}_ns": parse_time_ns(request.query_params, name) for name in ("start", "end")}
+
+
+def _times(request: Request) -> tuple[int, int]:
+    end_ns = parse_time_ns(request.query_params, "end")
+    end_ns = time.time_ns() if end_ns is None else end_ns
+    start_ns = parse_time_ns(request.query_params, "start")
+    start_ns = end_ns - DEFAULT_SPAN_NS if start_ns is None else start_ns
+    if not 0 <= end_ns - start_ns <= MAX_SPAN_NS:
+        raise BadParameterError("start must be before end, and at most 31 days")
+    return start_ns, end_ns
+
+
+def _key_json(key: str) -> dict[str, Any]:
+    return {"text": key, "hint": FIELDS.get(key, "")}

@@ -1,0 +1,164 @@
+"""Encoded attributes, and the tokens by which records are searched for them.
+
+A token is a hash of a key and a value as text. Two that differ have the same one once in four billion, so what is found by
+a token is looked at again.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from observability.viewer.fields import plain_value, service_name
+from observability.viewer.query import Value, as_text
+
+_MAX_REMEMBERED = 30_000
+_MAX_REMEMBERED_BYTES = 256
+# Before what is hashed, so that a field, a key and a key with its value never look the same.
+_FIELD, _KEY, _PAIR = "\1", "\2", "\3"
+
+
+_STATUS_KEYS = frozenset({b"http.response.status_code", b"http.status_code"})
+
+
+def field_token(field: str, text: str) -> int:
+    """The token of a field of a record with a value."""
+    return zlib.crc32(f"{_FIELD}{field}\0{text}".encode(errors="replace"))
+
+
+def key_token(key: str) -> int:
+    """The token of an attribute that is there, whatever its value."""
+    return zlib.crc32(f"{_KEY}{key}".encode(errors="replace"))
+
+
+def pair_token(key: str, text: str) -> int:
+    """The token of an attribute with a value."""
+    return zlib.crc32(text.encode(errors="replace"), _pair_seed(key))
+
+
+class _Key(NamedTuple):
+    """Of a key its token, and what the tokens of its values begin with."""
+
+    token: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceFacts:
+    """What is known of a resource: its service, and the tokens of its attributes, which `Attributes` knows."""
+
+    service: str
+    tokens: list[int]
+
+
+class Attributes:
+    """The tokens of attributes, remembered by their encoded bytes, since the same ones come again and again.
+
+    What would cost too much by a call each is read where it is needed: `tokens` by the bytes of an attribute; by its token
+    the token of its key, the HTTP status that it is, and its bytes, if they are few.
+    """
+
+    def __init__(self) -> None:
+        self.tokens: dict[bytes, int] = {}
+        self.key_tokens: dict[int, int] = {}
+        self.http_statuses: dict[int, int] = {}
+        self.encoded: dict[int, bytes] = {}
+        self._keys: dict[bytes, _Key] = {}
+        self._resources: dict[bytes, ResourceFacts] = {}
+
+    def forget(self) -> None:
+        """Make room, if there is too little. What was known by a token is not known any more."""
+        if len(self.key_tokens) > _MAX_REMEMBERED:
+            self.tokens.clear()
+            self.key_tokens.clear()
+            self.http_statuses.clear()
+            self.encoded.clear()
+            self._keys.clear()
+            self._resources.clear()
+
+    def learn(self, encoded: bytes) -> int:
+        """The token of an attribute that is not remembered.
+
+        Raises:
+            google.protobuf.message.DecodeError: It is no attribute.
+        """
+        pair = _short(encoded)
+        known = self._keys.get(pair[0]) if pair else None
+        if pair is None or known is None:
+            key, value = decode(encoded)
+            pair = key.encode(), as_text(value).encode()
+            known = self._keys[pair[0]] = _Key(key_token(key), _pair_seed(key))
+        token = zlib.crc32(pair[1], known.seed)
+        self.key_tokens[token] = known.token
+        if len(encoded) <= _MAX_REMEMBERED_BYTES:
+            self.tokens[encoded] = token
+            self.encoded[token] = encoded
+        if pair[0] in _STATUS_KEYS and len(pair[1]) == 3 and pair[1].isdigit():  # noqa: PLR2004 - digits
+            self.http_statuses[token] = int(pair[1])
+        return token
+
+    def resource(self, encoded: bytes) -> ResourceFacts:
+        """What is known of an encoded resource.
+
+        Raises:
+            google.protobuf.message.DecodeError: It is no resource.
+        """
+        facts = self._resources.get(encoded)
+        if facts is None:
+            resource = Resource.FromString(encoded)
+            facts = ResourceFacts(
+                service_name(resource), [self.learn(one.SerializeToString()) for one in resource.attributes]
+            )
+            if len(encoded) <= 8 * _MAX_REMEMBERED_BYTES and len(self._resources) < _MAX_REMEMBERED:
+                self._resources[encoded] = facts
+        return facts
+
+
+def decode(encoded: bytes) -> tuple[str, Value]:
+    """Key and value of an attribute.
+
+    Raises:
+        google.protobuf.message.DecodeError: It is no attribute, or deeper than one of a span may be.
+    """
+    attribute = KeyValue.FromString(encoded)
+    value = attribute.value
+    match value.WhichOneof("value"):
+        case "string_value":
+            return attribute.key, value.string_value
+        case "int_value":
+            return attribute.key, value.int_value
+        case "array_value" | "kvlist_value":
+            # As deep as the span is later, of which it is a part.
+            Span.FromString(Span(attributes=[attribute]).SerializeToString())
+    return attribute.key, plain_value(value)
+
+
+def _short(encoded: bytes) -> tuple[bytes, bytes] | None:
+    """Key and text of an attribute that is short ASCII text or a small number, as most are that never come again.
+
+    It is read without a message, which takes three times as long; None if it is anything else.
+    """
+    size = len(encoded)
+    if not 6 < size < 128 or encoded[0] != 0x0A:  # noqa: PLR2004 - a length is one byte below 128
+        return None
+    end = 2 + encoded[1]
+    if end + 4 > size or encoded[end] != 0x12 or encoded[end + 1] != size - end - 2:  # noqa: PLR2004 - the field's tag
+        return None
+    kind, text = encoded[end + 2], encoded[end + 4 :]
+    if kind == 0x0A and encoded[end + 3] == len(text) and text.isascii():  # noqa: PLR2004
+        return encoded[2:end], text
+    if kind == 0x18 and 0 < len(text) < 4 and text[-1] < 128 and min(encoded[end + 3 : -1]) >= 128:  # noqa: PLR2004
+        number = 0
+        for byte in encoded[: end + 2 : -1]:
+            number = number << 7 | byte & 0x7F
+        return encoded[2:end], b"%d" % number
+    return None
+
+
+def _pair_seed(key: str) -> int:
+    return zlib.crc32(f"{_PAIR}{key}\0".encode(errors="replace"))

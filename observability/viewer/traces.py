@@ -1,0 +1,638 @@
+"""Spans on their way into the file, and a trace on its way out.
+
+A trace has a number, by which its age is told, and in each part that has spans of it a *share*: their ids, and what lists
+and statistics need of them, in columns, so that a share costs no more than one row and an id in it is found by a search for
+bytes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
+
+from observability.viewer.attributes import Attributes, field_token
+from observability.viewer.blocks import (
+    MAX_PART_BYTES,
+    MAX_PART_RECORDS,
+    Part,
+    begins_earlier,
+    join_open,
+    places,
+    read_block,
+    write_part,
+)
+from observability.viewer.calls import Edges, Operation
+from observability.viewer.fields import ERROR, KINDS, MAX_NAME, STATUSES
+from observability.viewer.index import Positions, build_index, with_keys
+from observability.viewer.statistics import Tally
+from observability.viewer.stored import ROW_BYTES, Link, Root, StoredSpan, Summary
+from observability.viewer.vocabulary import Vocabulary
+from observability.viewer.wire import Group, WireSpan, parse_span, split
+
+MAX_SPANS_PER_TRACE = 20_000
+MAX_RECORD_BYTES = 1024 * 1024
+MAX_LINKS_PER_SPAN = 128
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS traces (
+    number INTEGER PRIMARY KEY, trace_id BLOB UNIQUE, -- NULL for log records without a trace
+    bytes INTEGER NOT NULL, spans INTEGER NOT NULL, errors INTEGER NOT NULL,
+    start_ns INTEGER, end_ns INTEGER -- NULL while only logs have come
+);
+CREATE TABLE IF NOT EXISTS shares (
+    trace INTEGER NOT NULL, part INTEGER NOT NULL, spans BLOB NOT NULL, PRIMARY KEY (trace, part)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS operations (
+    number INTEGER PRIMARY KEY, service TEXT NOT NULL, name TEXT NOT NULL, kind INTEGER NOT NULL,
+    last_trace INTEGER NOT NULL, UNIQUE (service, name, kind)
+);
+CREATE INDEX IF NOT EXISTS operations_by_last_trace ON operations (last_trace);
+CREATE TABLE IF NOT EXISTS links (
+    linked BLOB NOT NULL, linked_span BLOB NOT NULL, trace INTEGER NOT NULL, span BLOB NOT NULL,
+    waits INTEGER NOT NULL, -- whether it is a call between services whose caller has not come
+    PRIMARY KEY (linked, linked_span, trace, span)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS links_by_trace ON links (trace);
+CREATE INDEX IF NOT EXISTS links_that_wait ON links (linked) WHERE waits;
+"""
+
+TOO_LARGE = f"larger than {MAX_RECORD_BYTES} bytes with their resource"
+INVALID_IDS = "with invalid ids"
+FULL = "of a trace that is full"
+
+_NO_TRACE, _NO_SPAN = bytes(16), bytes(8)
+_MAX_NS = 2**63 - 1
+# Position in the part, operation, start, end, whether it failed, HTTP status.
+_ROW = struct.Struct("<HIQQBH")
+_BYTES_PER_SPAN = 16 + _ROW.size
+_VARIABLES = 500  # of one statement, which SQLite bounds
+
+
+@dataclass(slots=True)
+class ArrivedSpan:
+    """A span of a request; `group` is the number of its resource and scope there."""
+
+    trace_id: bytes
+    span_id: bytes
+    parent_id: bytes
+    operation: Operation
+    error: bool
+    start_ns: int
+    end_ns: int
+    group: int
+    encoded: bytes
+    span: WireSpan
+
+
+@dataclass(slots=True)
+class ArrivedSpans:
+    """The spans of a request that may be kept, by trace, and how many may not, by reason."""
+
+    spans: list[ArrivedSpan]
+    groups: list[Group]
+    refused: Counter[str]
+
+
+@dataclass(slots=True)
+class _Trace:
+    """A trace that spans have come for: what is known of it, and those that are kept."""
+
+    number: int  # 0 until it has one
+    size: int
+    spans: int
+    errors: int
+    start_ns: int | None
+    end_ns: int | None
+    known_start_ns: int | None
+    shares: dict[int, Any] = field(default_factory=dict)
+    kept: list[ArrivedSpan] = field(default_factory=list)
+
+
+class SpanWriter:
+    """Writes spans; is used by one thread at a time."""
+
+    def __init__(self) -> None:
+        self._attributes = Attributes()
+        self._vocabulary = Vocabulary()
+
+    def decode(self, body: bytes) -> ArrivedSpans:
+        """The spans of an encoded `ExportTraceServiceRequest`.
+
+        Raises:
+            google.protobuf.message.DecodeError: The body is not such a message.
+        """
+        self._attributes.forget()
+        arrived = ArrivedSpans([], [], Counter())
+        spans, refused = arrived.spans, arrived.refused
+        operations: dict[tuple[str, str, int], Operation] = {}
+        for number, group in enumerate(split(body)):
+            arrived.groups.append(group)
+            service = self._attributes.resource(group.resource).service
+            InstrumentationScope.FromString(group.scope)
+            room = MAX_RECORD_BYTES - len(group.resource) - len(group.scope) - ROW_BYTES
+            for encoded in group.records:
+                span = parse_span(encoded)
+                trace_id, span_id, parent_id = span.trace_id, span.span_id, span.parent_span_id
+                if len(trace_id) != 16 or len(span_id) != 8 or trace_id == _NO_TRACE or span_id == _NO_SPAN:  # noqa: PLR2004 - bytes of ids
+                    refused[INVALID_IDS] += 1
+                    continue
+                if len(encoded) > room:
+                    refused[TOO_LARGE] += 1
+                    continue
+                if len(parent_id) != 8:  # noqa: PLR2004
+                    parent_id = _NO_SPAN
+                key = (service, span.name[:MAX_NAME], span.kind)
+                spans.append(
+                    ArrivedSpan(
+                        trace_id,
+                        span_id,
+                        parent_id,
+                        operations.get(key) or operations.setdefault(key, Operation(*key)),
+                        span.status.code == ERROR,
+                        min(span.start_time_unix_nano, _MAX_NS),
+                        min(span.end_time_unix_nano, _MAX_NS),
+                        number,
+                        encoded,
+                        span,
+                    )
+                )
+        return arrived
+
+    def write(self, connection: sqlite3.Connection, arrived: ArrivedSpans, max_trace_bytes: int) -> None:
+        """Write spans, in the caller's transaction; those of traces that are full are counted as refused."""
+        traces = _traces_of(connection, arrived.spans)
+        kept = _admit(arrived, traces, max_trace_bytes)
+        if not kept:
+            return
+        touched = {trace_id: trace for trace_id, trace in traces.items() if trace.kept}
+        _give_numbers(connection, touched.values())
+        last_trace = max(trace.number for trace in touched.values())
+        operations = write_operations(connection, {span.operation for span in kept}, last_trace)
+        _count(connection, touched.values(), operations, last_trace)
+        _write_traces(connection, touched.values())
+        for part in _parts(kept):
+            self._write_part(connection, part, arrived.groups, touched, operations)
+        _write_links(connection, kept, touched, last_trace)
+        join_open(connection, "span", lambda groups: self._index_again(connection, groups))
+
+    def forget(self) -> None:
+        """Believe nothing to be in the file: a transaction has failed."""
+        self._vocabulary.forget()
+
+    def _write_part(
+        self,
+        connection: sqlite3.Connection,
+        spans: list[ArrivedSpan],
+        groups: list[Group],
+        traces: dict[bytes, _Trace],
+        operations: dict[Operation, int],
+    ) -> None:
+        positions = self._positions(span.span for span in spans)
+        statuses = self._http_statuses(positions)
+        shares: dict[int, list[tuple[int, ArrivedSpan]]] = defaultdict(list)
+        numbers = []
+        for position, span in enumerate(spans):
+            number = traces[span.trace_id].number
+            numbers.append(number)
+            shares[number].append((position, span))
+        part = Part(
+            _regroup(spans, groups),
+            numbers,
+            [max(0, span.end_ns - span.start_ns) for span in spans],
+            min(span.start_ns for span in spans),
+            max(span.start_ns for span in spans),
+            min(traces[span.trace_id].start_ns or 0 for span in spans),
+        )
+        number = write_part(
+            connection,
+            "span",
+            part,
+            lambda groups: self._index(connection, groups, [span.span for span in spans], positions),
+        )
+        connection.executemany(
+            "INSERT INTO shares VALUES (?, ?, ?)",
+            [(trace, number, _pack(share, operations, statuses)) for trace, share in shares.items()],
+        )
+
+    def _positions(self, spans: Iterable[WireSpan]) -> Positions:
+        """The positions of spans by the tokens of their attributes."""
+        positions: defaultdict[int, list[int]] = defaultdict(list)
+        tokens, learn = self._attributes.tokens.get, self._attributes.learn
+        for position, span in enumerate(spans):
+            for encoded in span.attributes:
+                token = tokens(encoded)
+                positions[learn(encoded) if token is None else token].append(position)
+        return positions
+
+    def _http_statuses(self, positions: Positions) -> dict[int, int]:
+        """HTTP statuses by the positions of the spans that have one."""
+        known, found = self._attributes.http_statuses, dict[int, int]()
+        for token in known.keys() & positions.keys():
+            found |= dict.fromkeys(positions[token], known[token])
+        return found
+
+    def _index_again(self, connection: sqlite3.Connection, groups: Sequence[Group]) -> tuple[bytes, bytes, bytes]:
+        self._attributes.forget()
+        spans = [parse_span(encoded) for group in groups for encoded in group.records]
+        return self._index(connection, groups, spans, self._positions(spans))
+
+    def _index(
+        self, connection: sqlite3.Connection, groups: Sequence[Group], spans: Sequence[WireSpan], positions: Positions
+    ) -> tuple[bytes, bytes, bytes]:
+        resources: list[tuple[range, Sequence[int]]] = []
+        first = 0
+        fields: Positions = {}
+        for group in groups:
+            facts = self._attributes.resource(group.resource)
+            records = range(first, first + len(group.records))
+            resources.append((records, facts.tokens))
+            by_operation: defaultdict[tuple[str, int, int], list[int]] = defaultdict(list)
+            for position in records:
+                span = spans[position]
+                by_operation[span.name, span.kind, span.status.code].append(position)
+            for (name, kind, status), held in by_operation.items():
+                for token in _field_tokens(facts.service, name[:MAX_NAME], kind, status):
+                    fields.setdefault(token, []).extend(held)
+            first = records.stop
+        self._vocabulary.add(connection, positions, self._attributes)
+        self._vocabulary.add(
+            connection, {token: held for held, tokens in resources for token in tokens}, self._attributes
+        )
+        with_keys(positions, self._attributes.key_tokens, resources)
+        for token, held in fields.items():
+            held.sort()
+            positions[token] = positions.get(token, []) + held
+        return build_index(len(spans), positions)
+
+
+def read_trace(connection: sqlite3.Connection, trace_id: bytes) -> list[StoredSpan]:
+    """The spans of a trace by their start; empty if it is not known."""
+    shares = connection.execute(
+        "SELECT part, spans FROM shares WHERE trace = (SELECT number FROM traces WHERE trace_id = ?)", (trace_id,)
+    ).fetchall()
+    operations = Operations(connection)
+    by_block: dict[int, list[tuple[int, Row]]] = defaultdict(list)
+    for part, share in shares:
+        for block, start in places(connection, "span", [part]).values():
+            by_block[block] += [(start + row.position, row) for row in unpack(share)]
+    found = []
+    for block, rows in by_block.items():
+        records = read_block(connection, "span", block)
+        for position, row in rows:
+            operation = operations[row.operation]
+            parent_id = b"" if row.parent_id == _NO_SPAN else row.parent_id
+            encoded = records[position]
+            found.append(
+                StoredSpan(trace_id, row.span_id, parent_id, *operation, row.error, row.start_ns, row.end_ns, *encoded)
+            )
+    return sorted(found, key=lambda span: (span.start_ns, span.span_id))
+
+
+def read_summaries(connection: sqlite3.Connection, numbers: Iterable[int]) -> list[Summary]:
+    """Traces by their numbers, those that have spans, in that order."""
+    operations = Operations(connection)
+    found = []
+    for number in numbers:
+        for trace_id, start_ns, end_ns, spans, errors in connection.execute(
+            "SELECT trace_id, start_ns, end_ns, spans, errors FROM traces WHERE number = ? AND spans > 0", (number,)
+        ):
+            rows = [
+                row
+                for (share,) in connection.execute("SELECT spans FROM shares WHERE trace = ?", (number,))
+                for row in unpack(share)
+            ]
+            root = min(rows, key=lambda row: (row.parent_id != _NO_SPAN, row.start_ns))
+            services: dict[str, list[int]] = {}
+            for row in sorted(rows, key=lambda row: row.start_ns):
+                count = services.setdefault(operations[row.operation].service, [0, 0])
+                count[0] += 1
+                count[1] += row.error
+            found.append(
+                Summary(
+                    trace_id,
+                    start_ns,
+                    end_ns,
+                    spans,
+                    errors,
+                    Root(
+                        root.span_id,
+                        *operations[root.operation],
+                        root.error,
+                        root.start_ns,
+                        root.end_ns,
+                        root.http_status or None,
+                    ),
+                    [(service, *counts) for service, counts in services.items()],
+                )
+            )
+    return found
+
+
+def read_links(connection: sqlite3.Connection, trace_id: bytes) -> list[Link]:
+    """Spans of other traces that link to one of this trace."""
+    query = (
+        "SELECT t.trace_id, l.span, l.linked_span FROM links l JOIN traces t ON t.number = l.trace"
+        " WHERE l.linked = ? AND t.trace_id != ? ORDER BY t.number, l.span, l.linked_span"
+    )
+    return [Link(*row) for row in connection.execute(query, (trace_id, trace_id))]
+
+
+class Row(NamedTuple):
+    """What a share has of a span."""
+
+    span_id: bytes
+    parent_id: bytes
+    position: int
+    operation: int
+    start_ns: int
+    end_ns: int
+    error: bool
+    http_status: int
+
+
+def unpack(share: bytes) -> list[Row]:
+    """The spans of a share."""
+    count = len(share) // _BYTES_PER_SPAN
+    ids, parents = share[: 8 * count], share[8 * count : 16 * count]
+    return [
+        Row(ids[at : at + 8], parents[at : at + 8], position, operation, start_ns, end_ns, bool(error), status)
+        for at, (position, operation, start_ns, end_ns, error, status) in zip(
+            range(0, 8 * count, 8), _ROW.iter_unpack(share[16 * count :]), strict=True
+        )
+    ]
+
+
+class Operations(dict[int, Operation]):
+    """Operations by their numbers, each read when it is needed."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        super().__init__()
+        self._connection = connection
+
+    def __missing__(self, number: int) -> Operation:
+        row = self._connection.execute(
+            "SELECT service, name, kind FROM operations WHERE number = ?", (number,)
+        ).fetchone()
+        self[number] = Operation(*row)
+        return self[number]
+
+
+def write_operations(
+    connection: sqlite3.Connection, operations: Iterable[Operation], last_trace: int
+) -> dict[Operation, int]:
+    """The numbers of operations, new ones if they are not known."""
+    numbers = {}
+    for operation in operations:
+        ((numbers[operation],),) = connection.execute(
+            "INSERT INTO operations (service, name, kind, last_trace) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+            " last_trace = max(last_trace, excluded.last_trace) RETURNING number",
+            (*operation, last_trace),
+        ).fetchall()
+    return numbers
+
+
+def _field_tokens(service: str, name: str, kind: int, status: int) -> Iterator[int]:
+    yield field_token("service", service)
+    yield field_token("operation", name)
+    if kind in KINDS:
+        yield field_token("kind", KINDS[kind])
+    yield field_token("status", STATUSES.get(status, STATUSES[0]))
+    yield field_token("error", "true" if status == ERROR else "false")
+
+
+def _pack(share: list[tuple[int, ArrivedSpan]], operations: dict[Operation, int], statuses: dict[int, int]) -> bytes:
+    columns = [span.span_id for _, span in share]
+    columns += [span.parent_id for _, span in share]
+    columns += [
+        _ROW.pack(
+            position,
+            operations[span.operation],
+            span.start_ns,
+            span.end_ns,
+            span.error,
+            statuses.get(position, 0),
+        )
+        for position, span in share
+    ]
+    return b"".join(columns)
+
+
+def _traces_of(connection: sqlite3.Connection, spans: Iterable[ArrivedSpan]) -> dict[bytes, _Trace]:
+    """What is known of the traces that spans have come for."""
+    ids = list({span.trace_id for span in spans})
+    traces: dict[bytes, _Trace] = {}
+    by_number: dict[int, _Trace] = {}
+    for some in in_batches(ids):
+        marks = ", ".join("?" * len(some))
+        for number, trace_id, *known in connection.execute(
+            f"SELECT number, trace_id, bytes, spans, errors, start_ns, end_ns FROM traces WHERE trace_id IN ({marks})",  # noqa: S608 - of marks
+            some,
+        ):
+            traces[trace_id] = by_number[number] = _Trace(number, *known, known[3])
+    for numbers in in_batches(list(by_number)):
+        marks = ", ".join("?" * len(numbers))
+        for number, part, share in connection.execute(
+            f"SELECT trace, part, spans FROM shares WHERE trace IN ({marks})",  # noqa: S608
+            numbers,
+        ):
+            by_number[number].shares[part] = share
+    for trace_id in ids:
+        if trace_id not in traces:
+            traces[trace_id] = _Trace(0, 0, 0, 0, None, 0, None)
+    return traces
+
+
+def _admit(arrived: ArrivedSpans, traces: dict[bytes, _Trace], max_trace_bytes: int) -> list[ArrivedSpan]:
+    """The spans that are new and whose trace has room, which are added to it."""
+    kept = []
+    seen: set[tuple[bytes, bytes]] = set()
+    for span in arrived.spans:
+        trace, key = traces[span.trace_id], (span.trace_id, span.span_id)
+        if key in seen or (trace.shares and any(_find(share, span.span_id) >= 0 for share in trace.shares.values())):
+            continue
+        size = len(span.encoded) + ROW_BYTES
+        if trace.size + size > max_trace_bytes or trace.spans >= MAX_SPANS_PER_TRACE:
+            arrived.refused[FULL] += 1
+            continue
+        seen.add(key)
+        trace.size += size
+        trace.spans += 1
+        trace.errors += span.error
+        if trace.start_ns is None or span.start_ns < trace.start_ns:
+            trace.start_ns = span.start_ns
+        if trace.end_ns is None or span.end_ns > trace.end_ns:
+            trace.end_ns = span.end_ns
+        trace.kept.append(span)
+        kept.append(span)
+    return kept
+
+
+def _give_numbers(connection: sqlite3.Connection, traces: Iterable[_Trace]) -> None:
+    ((last,),) = connection.execute("SELECT coalesce(max(number), 0) FROM traces").fetchall()
+    for trace in traces:
+        if not trace.number:
+            last += 1
+            trace.number = last
+
+
+def _write_traces(connection: sqlite3.Connection, traces: Iterable[_Trace]) -> None:
+    rows, earlier = [], []
+    for trace in traces:
+        rows.append(
+            (
+                trace.number,
+                trace.kept[0].trace_id,
+                trace.size,
+                trace.spans,
+                trace.errors,
+                trace.start_ns,
+                trace.end_ns,
+            )
+        )
+        if trace.shares and trace.start_ns is not None and trace.start_ns != trace.known_start_ns:
+            earlier += [(trace.start_ns, part) for part in trace.shares]
+    connection.executemany(
+        "INSERT INTO traces VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (number) DO UPDATE SET bytes = excluded.bytes,"
+        " spans = excluded.spans, errors = excluded.errors, start_ns = excluded.start_ns, end_ns = excluded.end_ns",
+        rows,
+    )
+    begins_earlier(connection, "span", earlier)
+
+
+def _count(
+    connection: sqlite3.Connection, traces: Iterable[_Trace], operations: dict[Operation, int], last_trace: int
+) -> None:
+    """Count spans by operation, and calls between services where caller and callee are there now."""
+    tally, edges, known = Tally(), Edges(), Operations(connection)
+    for trace in traces:
+        here = {span.span_id: span.operation for span in trace.kept}
+        for span in trace.kept:
+            tally.add(
+                operations[span.operation], span.start_ns, span.end_ns - span.start_ns, span.trace_id, error=span.error
+            )
+            if span.parent_id == _NO_SPAN:
+                continue
+            caller = here.get(span.parent_id)
+            if caller is None:
+                caller = next((known[row.operation] for row in _with_id(trace.shares.values(), span.parent_id)), None)
+            if caller is not None:
+                edges.add(caller, span.operation, span.start_ns, error=span.error)
+        for span in trace.kept if trace.shares else ():
+            for row in _children(trace.shares.values(), span.span_id):
+                edges.add(span.operation, known[row.operation], row.start_ns, error=row.error)
+    tally.write(connection, last_trace)
+    edges.write(connection, last_trace)
+
+
+def _write_links(
+    connection: sqlite3.Connection, kept: Iterable[ArrivedSpan], traces: dict[bytes, _Trace], last_trace: int
+) -> None:
+    """Remember links, and count those as calls that stand in a parent's place when both sides are there."""
+    linking = [span for span in kept if span.span.links]
+    connection.executemany(
+        "INSERT OR IGNORE INTO links VALUES (?, ?, ?, ?, ?)",
+        [
+            (link.trace_id, link.span_id, traces[span.trace_id].number, span.span_id, span.parent_id == _NO_SPAN)
+            for span in linking
+            for link in span.span.links[:MAX_LINKS_PER_SPAN]
+            if len(link.trace_id) == 16 and len(link.span_id) == 8  # noqa: PLR2004 - bytes of ids
+        ],
+    )
+    ids = list({*traces, *(link.trace_id for span in linking for link in span.span.links[:MAX_LINKS_PER_SPAN])})
+    waiting: list[tuple[bytes, bytes, int, bytes]] = []
+    for some in in_batches(ids):
+        marks = ", ".join("?" * len(some))
+        waiting += connection.execute(
+            f"SELECT linked, linked_span, trace, span FROM links WHERE waits AND linked IN ({marks})",  # noqa: S608
+            some,
+        )
+    if not waiting:
+        return
+    edges, known, met = Edges(), Operations(connection), []
+    for linked, linked_span, trace, span in waiting:
+        caller = _row(connection, "(SELECT number FROM traces WHERE trace_id = ?)", linked, linked_span)
+        callee = _row(connection, "?", trace, span)
+        if caller and callee:
+            edges.add(
+                known[caller.operation],
+                known[callee.operation],
+                callee.start_ns,
+                error=callee.error,
+                messaging=True,
+            )
+            met.append((linked, linked_span, trace, span))
+    connection.executemany(
+        "UPDATE links SET waits = 0 WHERE linked = ? AND linked_span = ? AND trace = ? AND span = ?", met
+    )
+    edges.write(connection, last_trace)
+
+
+def _row(connection: sqlite3.Connection, number: str, trace: int | bytes, span_id: bytes) -> Row | None:
+    shares = connection.execute(f"SELECT spans FROM shares WHERE trace = {number}", (trace,))  # noqa: S608 - of constants
+    return next(_with_id((share for (share,) in shares), span_id), None)
+
+
+def _parts(spans: list[ArrivedSpan]) -> Iterator[list[ArrivedSpan]]:
+    """Cut what one request brought where it is too much for one block."""
+    part: list[ArrivedSpan] = []
+    size = 0
+    for span in spans:
+        if len(part) == MAX_PART_RECORDS or (part and size + len(span.encoded) > MAX_PART_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(span)
+        size += len(span.encoded)
+    yield part
+
+
+def _regroup(spans: Iterable[ArrivedSpan], groups: list[Group]) -> list[Group]:
+    found: list[Group] = []
+    last = -1
+    records: list[bytes] = []
+    for span in spans:
+        if span.group != last:
+            last = span.group
+            records = []
+            found.append(Group(groups[last].resource, groups[last].scope, records))
+        records.append(span.encoded)
+    return found
+
+
+def _find(share: bytes, span_id: bytes) -> int:
+    """Where a span is in a share; -1 if it is not."""
+    return _aligned(share, span_id, 0, 8 * (len(share) // _BYTES_PER_SPAN))
+
+
+def _with_id(shares: Iterable[bytes], span_id: bytes) -> Iterator[Row]:
+    for share in shares:
+        at = _find(share, span_id)
+        if at >= 0:
+            yield unpack(share)[at // 8]
+
+
+def _children(shares: Iterable[bytes], span_id: bytes) -> Iterator[Row]:
+    for share in shares:
+        count = len(share) // _BYTES_PER_SPAN
+        at = _aligned(share, span_id, 8 * count, 16 * count)
+        while at >= 0:
+            yield unpack(share)[at // 8 - count]
+            at = _aligned(share, span_id, at + 8, 16 * count)
+
+
+def _aligned(column: bytes, item: bytes, start: int, end: int) -> int:
+    at = column.find(item, start, end)
+    while at % 8 and at >= 0:
+        at = column.find(item, at + 1, end)
+    return at
+
+
+def in_batches(items: list[Any]) -> Iterator[list[Any]]:
+    """Cut a list for statements with as many variables."""
+    for start in range(0, len(items), _VARIABLES):
+        yield items[start : start + _VARIABLES]

@@ -1,0 +1,207 @@
+"""`clearspan traces`, `trace` and `logs` against a running viewer."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from observability import cli
+from observability.look import Viewer, duration
+from observability.viewer.app import create_pages
+from observability.viewer.arrivals import Arrivals
+from observability.viewer.ingest import ingest_logs, ingest_traces
+from observability.viewer.store import Store
+from tests.observability.viewer.samples import (
+    START_NS,
+    called,
+    log_request,
+    nested,
+    record,
+    span_id,
+    trace_id,
+)
+from tests.serving import serving
+
+pytestmark = pytest.mark.anyio
+
+TRACE = trace_id(1).hex()
+HOSTILE = "\x1b[2Jname\nforged\u202e"
+HARMLESS = "\\u001b[2Jname\\u000aforged\\u202e"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """An empty store with room for 2 MiB."""
+    store = Store(tmp_path, max_bytes=2 * 1024 * 1024)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+async def url(store: Store) -> AsyncIterator[str]:
+    """Where a viewer of the store answers."""
+    async with serving(create_pages(store, Arrivals(), otlp_url="")) as served:
+        yield f"http://127.0.0.1:{served.port}"
+
+
+async def _clearspan(*arguments: str) -> tuple[int, str, str]:
+    """The exit code and what was written to stdout and stderr."""
+
+    def run() -> tuple[int, str, str]:
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                cli.app(list(arguments))
+            except SystemExit as end:
+                return int(end.code or 0), out.getvalue(), err.getvalue()
+        raise AssertionError
+
+    return await anyio.to_thread.run_sync(run)
+
+
+async def test_traces(store: Store, url: str) -> None:
+    """The newest traces that a query asks for, the newest last, in a line each."""
+    for number in (1, 2, 3):
+        error = "declined" if number == 2 else ""
+        sent = called(number, "orders", "payments", error=error, start_ns=START_NS + number)
+        ingest_traces(sent.SerializeToString(), store)
+    code, out, err = await _clearspan("traces", "service=payments", "--limit", "2", "--url", url)
+    lines = out.splitlines()
+    assert (code, err, len(lines)) == (0, "", 2)
+    assert lines[0].startswith(trace_id(2).hex())
+    assert lines[0].endswith("10.0 ms       payments it  (orders 1, payments 1)  ERRORS 1")
+    code, out, _ = await _clearspan("traces", "error", "--json", "--url", url)
+    assert [json.loads(line)["traceID"] for line in out.splitlines()] == [trace_id(2).hex()]
+
+
+async def test_trace(store: Store, url: str) -> None:
+    """One trace as a tree with its logs, and where its page is; or as JSON."""
+    ingest_traces(nested(1, ["root", "child"]).SerializeToString(), store)
+    ingest_logs(log_request(record("placed", span_id=span_id(2))).SerializeToString(), store)
+    assert await _clearspan("trace", TRACE, "--url", url) == (
+        0,
+        f"""\
+trace 1
+  orders INTERNAL root
+    orders INTERNAL child
+      · INFO placed
+
+{url}/trace/{TRACE}
+""",
+        "",
+    )
+    _, out, _ = await _clearspan("trace", TRACE.lstrip("0"), "--json", "--url", url)
+    assert len(json.loads(out)["spans"]) == 2
+
+
+async def test_logs(store: Store, url: str) -> None:
+    """Log records that a query asks for, the newest last; those of no trace too."""
+    records = [record("first"), record("second", time_unix_nano=START_NS + 1), record("third", trace_id=b"")]
+    ingest_logs(log_request(*records).SerializeToString(), store)
+    _, out, _ = await _clearspan("logs", "s", "--limit", "2", "--url", url)
+    assert [line.split(" ", 1)[1] for line in out.splitlines()] == [
+        f"INFO orders first trace={TRACE}",
+        f"INFO orders second trace={TRACE}",
+    ]
+    _, out, _ = await _clearspan("logs", "second", "--json", "--url", url)
+    assert [json.loads(line)["body"] for line in out.splitlines()] == ["second"]
+
+
+async def test_follow(store: Store, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New records follow, also those that come late, each once."""
+    monkeypatch.setattr("observability.look.FOLLOW_EVERY_S", 0)
+    ingest_logs(log_request(record("first")).SerializeToString(), store)
+    followed = Viewer(url).follow("", limit=10)
+
+    async def following(number: int) -> list[str]:
+        return await anyio.to_thread.run_sync(lambda: [one["body"] for one in itertools.islice(followed, number)])
+
+    assert await following(1) == ["first"]
+    ingest_logs(log_request(record("second", time_unix_nano=START_NS + 10)).SerializeToString(), store)
+    assert await following(1) == ["second"]
+    ingest_logs(log_request(record("late", time_unix_nano=START_NS + 5)).SerializeToString(), store)
+    assert await following(1) == ["late"]
+
+
+async def test_hostile_text(store: Store, url: str) -> None:
+    """What a stranger sent can neither forge a line nor steer the terminal."""
+    sent = called(1, HOSTILE, HOSTILE, error=HOSTILE)
+    ingest_traces(sent.SerializeToString(), store)
+    ingest_logs(log_request(record(HOSTILE, severity_text=HOSTILE, span_id=span_id(1))).SerializeToString(), store)
+    for arguments, lines in ((["traces"], 1), (["trace", TRACE], 6), (["logs"], 1)):
+        _, out, _ = await _clearspan(*arguments, "--url", url)
+        assert len(out.splitlines()) == lines
+        assert HARMLESS in out
+        assert "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["traces", '"open'], 'this cannot be read from here on: "open (is a quote missing?)'),
+        (["trace", "xyz"], "a trace id has up to 32 hexadecimal digits"),
+        (["trace", "abc"], "trace not found"),
+        (["logs", "NOT"], "NOT stands before a condition"),
+    ],
+)
+async def test_refused(url: str, arguments: list[str], reason: str) -> None:
+    """What the viewer does not have, or does not understand, is told in one line and with exit code 1."""
+    assert await _clearspan(*arguments, "--url", url) == (1, "", f"clearspan: {reason}\n")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "nowhere"])
+async def test_no_viewer(url: str) -> None:
+    """Where nothing listens it is said how to start a viewer."""
+    code, _, err = await _clearspan("traces", "--url", url)
+    assert (code, err) == (
+        1,
+        f"clearspan: no viewer answers at {url}; start one with `clearspan viewer`, or name it with --url\n",
+    )
+
+
+@pytest.mark.parametrize("answer", [{"detail": "Not Found"}, ["not", "found"], {"errors": []}])
+async def test_something_else(answer: object) -> None:
+    """Another server than a viewer is told apart."""
+    routes = [Route("/api/find", lambda _request: JSONResponse(answer, 404))]
+    async with serving(Starlette(routes=routes)) as served:
+        code, _, err = await _clearspan("traces", "--url", f"http://127.0.0.1:{served.port}/")
+    assert (code, err) == (1, f"clearspan: http://127.0.0.1:{served.port} is no viewer\n")
+
+
+async def test_unfinished_search() -> None:
+    """A search that did not look at everything says so, beside what it found."""
+    answer = {"traces": [], "complete": False, "searchedTo": 1}
+    async with serving(Starlette(routes=[Route("/api/find", lambda _request: JSONResponse(answer))])) as served:
+        code, out, err = await _clearspan("traces", "rare", "--url", f"http://127.0.0.1:{served.port}")
+    assert (code, out) == (0, "")
+    assert err.startswith("not all traces were looked at")
+
+
+@pytest.mark.parametrize(
+    ("ns", "text"),
+    [
+        (0, "0 ns"),
+        (999, "999 ns"),
+        (1000, "1.00 µs"),
+        (99_949, "99.9 µs"),
+        (99_951, "100 µs"),
+        (999_499, "999 µs"),
+        (999_500, "1.00 ms"),
+        (1_240_000, "1.24 ms"),
+        (12_345_000_000, "12.3 s"),
+        (1_234_000_000_000, "1234 s"),
+    ],
+)
+async def test_duration(ns: int, text: str) -> None:
+    """A duration has three digits that count, and is never rounded to 0."""
+    assert duration(ns) == text
