@@ -24,6 +24,7 @@ drill: .venv/.synced ## break one thing after the other under load, then kill at
 bench: .venv/.synced ## what things cost, side by side
 	@.venv/bin/python -m benchmarks.chain
 	@.venv/bin/python -m benchmarks.events
+	@.venv/bin/python -m benchmarks.viewer
 
 fuzz: .venv/.synced ## a hundred thousand hostile requests to the viewer; ARGS="--inputs 1000 --seed 1"
 	@exec .venv/bin/python -m tests.observability.viewer.fuzz $(ARGS)

@@ -1,14 +1,13 @@
 """Encoded attributes, and the tokens by which records are searched for them.
 
-A token is a hash of a key and a value as text. Two that differ have the same one once in four billion, so what is found by
-a token is looked at again.
+A token is a hash of a key and a value as text. Two that differ have the same one once in four billion, so what is
+found by a token is looked at again.
 """
 
 from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
@@ -17,7 +16,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from observability.viewer.fields import plain_value, service_name
 from observability.viewer.query import Value, as_text
 
-_MAX_REMEMBERED = 30_000
+_MAX_REMEMBERED = 20_000
+_MAX_VALUES_PER_KEY = 1_000
 _MAX_REMEMBERED_BYTES = 256
 # Before what is hashed, so that a field, a key and a key with its value never look the same.
 _FIELD, _KEY, _PAIR = "\1", "\2", "\3"
@@ -41,11 +41,13 @@ def pair_token(key: str, text: str) -> int:
     return zlib.crc32(text.encode(errors="replace"), _pair_seed(key))
 
 
-class _Key(NamedTuple):
-    """Of a key its token, and what the tokens of its values begin with."""
+@dataclass(slots=True)
+class _Key:
+    """Of a key its token, what the tokens of its values begin with, and how many values it has had."""
 
     token: int
     seed: int
+    values: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,8 @@ class ResourceFacts:
 class Attributes:
     """The tokens of attributes, remembered by their encoded bytes, since the same ones come again and again.
 
-    What would cost too much by a call each is read where it is needed: `tokens` by the bytes of an attribute; by its token
-    the token of its key, the HTTP status that it is, and its bytes, if they are few.
+    What would cost too much by a call each is read where it is needed: `tokens` by the bytes of an attribute; by its
+    token the token of its key, the HTTP status that it is, and its bytes, if they are few.
     """
 
     def __init__(self) -> None:
@@ -73,12 +75,15 @@ class Attributes:
 
     def forget(self) -> None:
         """Make room, if there is too little. What was known by a token is not known any more."""
-        if len(self.key_tokens) > _MAX_REMEMBERED:
+        if max(len(self.tokens), len(self._keys)) > _MAX_REMEMBERED:
             self.tokens.clear()
-            self.key_tokens.clear()
             self.http_statuses.clear()
             self.encoded.clear()
+            self.key_tokens.clear()
             self._keys.clear()
+            self._resources.clear()
+        elif len(self.key_tokens) > 2 * _MAX_REMEMBERED:
+            self.key_tokens = {token: self.key_tokens[token] for token in self.tokens.values()}
             self._resources.clear()
 
     def learn(self, encoded: bytes) -> int:
@@ -90,12 +95,18 @@ class Attributes:
         pair = _short(encoded)
         known = self._keys.get(pair[0]) if pair else None
         if pair is None or known is None:
-            key, value = decode(encoded)
-            pair = key.encode(), as_text(value).encode()
-            known = self._keys[pair[0]] = _Key(key_token(key), _pair_seed(key))
+            name, value = decode(encoded)
+            pair = name.encode(), as_text(value).encode()
+            known = self._keys.get(pair[0])
+            if known is None:
+                known = _Key(key_token(name), _pair_seed(name))
+                if len(encoded) <= _MAX_REMEMBERED_BYTES:
+                    self._keys[pair[0]] = known
         token = zlib.crc32(pair[1], known.seed)
         self.key_tokens[token] = known.token
-        if len(encoded) <= _MAX_REMEMBERED_BYTES:
+        known.values += 1
+        # The values of a key that has had so many will hardly come again.
+        if known.values <= _MAX_VALUES_PER_KEY and len(encoded) <= _MAX_REMEMBERED_BYTES:
             self.tokens[encoded] = token
             self.encoded[token] = encoded
         if pair[0] in _STATUS_KEYS and len(pair[1]) == 3 and pair[1].isdigit():  # noqa: PLR2004 - digits

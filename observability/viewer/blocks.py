@@ -1,8 +1,8 @@
 """Blocks: many records in one compressed row, with an index of their tokens.
 
-What one request brings is a *part*, or several of a large one. A large part becomes a block at once. A small one becomes an
-*open* block, which has no index; when there are enough of these, they become one block that has. A block does not change
-otherwise, and goes when the newest trace of it goes, since then all have.
+What one request brings is a *part*, or several of a large one. A large part becomes a block at once. A small one
+becomes an *open* block, which has no index; when there are enough of these, they become one block that has. A block
+does not change otherwise, and goes when the newest trace of it goes, since then all have.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ Build: TypeAlias = Callable[[Sequence[Group]], tuple[bytes, bytes, bytes]]
 MAX_PART_RECORDS, MAX_PART_BYTES = 4096, 1024 * 1024
 """Where a request is cut into parts; one of a single record may be larger."""
 
-_CLOSED_RECORDS, _CLOSED_BYTES = 256, 256 * 1024
+CLOSED_RECORDS, CLOSED_BYTES = 256, 256 * 1024
 # As many open blocks become one.
-_OPEN_RECORDS, _OPEN_BYTES, _OPEN_BLOCKS = 1024, 512 * 1024, 128
+OPEN_RECORDS, OPEN_BYTES, OPEN_BLOCKS = 1024, 512 * 1024, 128
 _LEVEL = 3
 
 
 def schema(signal: Signal) -> str:
     """The tables of one signal's blocks.
 
-    `earliest_ns` is the earliest start of all traces that have a record in it; `many` is NULL in an open block. `traces`
-    are the numbers of the records' traces, 64 bits each, and `durations` 32-bit floats of seconds. What a search reads
-    first stands first.
+    `earliest_ns` is the earliest start of all traces that have a record in it; `many` is NULL in an open block.
+    `size` is that of the body before it was compressed, `traces` are the numbers of the records' traces, 64 bits
+    each, and `durations` 32-bit floats of seconds. What a search reads first stands first.
     """
     return f"""
 CREATE TABLE IF NOT EXISTS {signal}_blocks (
-    number INTEGER PRIMARY KEY, count INTEGER NOT NULL, size INTEGER NOT NULL, last_trace INTEGER NOT NULL,
+    number INTEGER PRIMARY KEY, size INTEGER NOT NULL, count INTEGER NOT NULL, last_trace INTEGER NOT NULL,
     from_ns INTEGER NOT NULL, to_ns INTEGER NOT NULL, earliest_ns INTEGER NOT NULL, longest_ns INTEGER NOT NULL,
     many BLOB, ones BLOB NOT NULL, durations BLOB NOT NULL, traces BLOB NOT NULL, postings BLOB NOT NULL
 );
@@ -68,23 +68,17 @@ class Part:
     to_ns: int
     earliest_ns: int
 
-    @property
-    def size(self) -> int:
-        """Bytes of its messages."""
-        return sum(len(group.resource) + len(group.scope) + sum(map(len, group.records)) for group in self.groups)
-
 
 def write_part(connection: sqlite3.Connection, signal: Signal, part: Part, build: Build) -> int:
     """Write a part; its number, which stays when the block that it is in becomes another."""
-    count, size = len(part.traces), part.size
-    closed = count >= _CLOSED_RECORDS or size >= _CLOSED_BYTES
+    count, body = len(part.traces), join(part.groups)
+    closed = count >= CLOSED_RECORDS or len(body) >= CLOSED_BYTES
     many, ones, postings = build(part.groups) if closed else (None, b"", b"")
     block = _write_block(
         connection,
         signal,
         (
             count,
-            size,
             max(part.traces),
             part.from_ns,
             part.to_ns,
@@ -96,9 +90,9 @@ def write_part(connection: sqlite3.Connection, signal: Signal, part: Part, build
             array("Q", part.traces).tobytes(),
             postings,
         ),
-        zstd.compress(join(part.groups), _LEVEL),
+        body,
     )
-    number = connection.execute(f"INSERT INTO {signal}_parts (block, start) VALUES (?, 0)", (block,)).lastrowid  # noqa: S608 - of constants
+    number = connection.execute(f"INSERT INTO {signal}_parts (block, start) VALUES (?, 0)", (block,)).lastrowid
     if not number:
         raise sqlite3.InternalError("a row has no number")
     return number
@@ -107,12 +101,12 @@ def write_part(connection: sqlite3.Connection, signal: Signal, part: Part, build
 def join_open(connection: sqlite3.Connection, signal: Signal, build: Build) -> None:
     """Make one block of the open ones, if there are enough of them."""
     ((blocks, count, size),) = connection.execute(
-        f"SELECT count(*), sum(count), sum(size) FROM {signal}_blocks WHERE many IS NULL"  # noqa: S608
+        f"SELECT count(*), sum(count), sum(size) FROM {signal}_blocks WHERE many IS NULL"
     ).fetchall()
-    if blocks < _OPEN_BLOCKS and (count or 0) < _OPEN_RECORDS and (size or 0) < _OPEN_BYTES:
+    if blocks < OPEN_BLOCKS and (count or 0) < OPEN_RECORDS and (size or 0) < OPEN_BYTES:
         return
     rows = connection.execute(
-        "SELECT number, count, size, last_trace, from_ns, to_ns, earliest_ns, longest_ns, durations, traces, body"  # noqa: S608
+        "SELECT number, count, size, last_trace, from_ns, to_ns, earliest_ns, longest_ns, durations, traces, body"
         f" FROM {signal}_blocks JOIN {signal}_bodies ON block = number WHERE many IS NULL ORDER BY number"
     ).fetchall()
     groups = [group for row in rows for group in split(inflate(row[10], row[2]))]
@@ -122,7 +116,6 @@ def join_open(connection: sqlite3.Connection, signal: Signal, build: Build) -> N
         signal,
         (
             sum(row[1] for row in rows),
-            sum(row[2] for row in rows),
             max(row[3] for row in rows),
             min(row[4] for row in rows),
             max(row[5] for row in rows),
@@ -134,7 +127,7 @@ def join_open(connection: sqlite3.Connection, signal: Signal, build: Build) -> N
             b"".join(row[9] for row in rows),
             postings,
         ),
-        zstd.compress(join(groups), _LEVEL),
+        join(groups),
     )
     start = 0
     for number, count, *_ in rows:
@@ -144,13 +137,13 @@ def join_open(connection: sqlite3.Connection, signal: Signal, build: Build) -> N
         )
         start += count
     for table, key in (("blocks", "number"), ("bodies", "block")):
-        connection.executemany(f"DELETE FROM {signal}_{table} WHERE {key} = ?", [(row[0],) for row in rows])  # noqa: S608
+        connection.executemany(f"DELETE FROM {signal}_{table} WHERE {key} = ?", [(row[0],) for row in rows])
 
 
 def begins_earlier(connection: sqlite3.Connection, signal: Signal, starts: Iterable[tuple[int, int]]) -> None:
     """Traces begin earlier than was known: their new starts, each with a part that has records of it."""
     connection.executemany(
-        f"UPDATE {signal}_blocks SET earliest_ns = min(earliest_ns, ?)"  # noqa: S608
+        f"UPDATE {signal}_blocks SET earliest_ns = min(earliest_ns, ?)"
         f" WHERE number = (SELECT block FROM {signal}_parts WHERE number = ?)",
         starts,
     )
@@ -158,16 +151,16 @@ def begins_earlier(connection: sqlite3.Connection, signal: Signal, starts: Itera
 
 def drop_blocks(connection: sqlite3.Connection, signal: Signal, last_trace: int) -> None:
     """Let the blocks go that have no newer trace."""
-    dropped = connection.execute(f"SELECT number FROM {signal}_blocks WHERE last_trace <= ?", (last_trace,)).fetchall()  # noqa: S608
+    dropped = connection.execute(f"SELECT number FROM {signal}_blocks WHERE last_trace <= ?", (last_trace,)).fetchall()
     for table, key in (("blocks", "number"), ("bodies", "block"), ("parts", "block")):
-        connection.executemany(f"DELETE FROM {signal}_{table} WHERE {key} = ?", dropped)  # noqa: S608
+        connection.executemany(f"DELETE FROM {signal}_{table} WHERE {key} = ?", dropped)
 
 
 def places(connection: sqlite3.Connection, signal: Signal, parts: Iterable[int]) -> dict[int, tuple[int, int]]:
     """Of each part its block, and the position of its first record there."""
     found = {}
     for part in parts:
-        for block, start in connection.execute(f"SELECT block, start FROM {signal}_parts WHERE number = ?", (part,)):  # noqa: S608
+        for block, start in connection.execute(f"SELECT block, start FROM {signal}_parts WHERE number = ?", (part,)):
             found[part] = (block, start)
     return found
 
@@ -188,23 +181,23 @@ def read_block(connection: sqlite3.Connection, signal: Signal, block: int) -> li
 def read_open(connection: sqlite3.Connection, signal: Signal) -> Iterator[bytes]:
     """The records of blocks that have no index."""
     for body, size in connection.execute(
-        f"SELECT body, size FROM {signal}_blocks JOIN {signal}_bodies ON block = number WHERE many IS NULL"  # noqa: S608
+        f"SELECT body, size FROM {signal}_blocks JOIN {signal}_bodies ON block = number WHERE many IS NULL"
     ):
         for group in split(inflate(body, size)):
             yield from group.records
 
 
 def inflate(body: bytes, size: int) -> bytes:
-    """A block's request, whose messages have so many bytes without those that hold them together."""
-    return zstd.ZstdDecompressor().decompress(body, 4 * size + 1024)
+    """A block's request, which has so many bytes."""
+    return zstd.ZstdDecompressor().decompress(body, size)
 
 
 def _write_block(connection: sqlite3.Connection, signal: Signal, row: tuple[object, ...], body: bytes) -> int:
     number = connection.execute(
         f"INSERT INTO {signal}_blocks VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        row,
+        (len(body), *row),
     ).lastrowid
     if not number:
         raise sqlite3.InternalError("a row has no number")
-    connection.execute(f"INSERT INTO {signal}_bodies VALUES (?, ?)", (number, body))  # noqa: S608
+    connection.execute(f"INSERT INTO {signal}_bodies VALUES (?, ?)", (number, zstd.compress(body, _LEVEL)))
     return number

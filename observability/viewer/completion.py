@@ -40,7 +40,7 @@ def _of_field(connection: sqlite3.Connection, key: str) -> list[str]:
     match key:
         case "service" | "operation":
             column = "service" if key == "service" else "name"
-            return [row[0] for row in connection.execute(f"SELECT DISTINCT {column} FROM operations")]  # noqa: S608
+            return [row[0] for row in connection.execute(f"SELECT DISTINCT {column} FROM operations")]
         case "kind":
             return list(KINDS.values())
         case "status":

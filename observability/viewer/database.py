@@ -30,8 +30,8 @@ class DatabaseError(Exception):
 class Database:
     """`viewer.db` in a folder, made new if need be; for use in any thread.
 
-    One connection writes and a few read, each read in a snapshot of its own, so that none waits for a write. A file that is
-    damaged, or of another version, becomes `viewer.db.old` with a warning.
+    One connection writes and a few read, each read in a snapshot of its own, so that none waits for a write. A file
+    that is damaged, or of another version, becomes `viewer.db.old` with a warning.
     """
 
     def __init__(self, folder: Path, schema: str) -> None:

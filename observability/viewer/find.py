@@ -112,7 +112,7 @@ class _Plan:
         """
         durations = ", durations" if self.durations else ""
         for number, count, to_ns, earliest_ns, longest_ns, many, ones, *held in self._connection.execute(
-            f"SELECT {_BLOCK}{durations} FROM {self._signal}_blocks WHERE to_ns >= ? ORDER BY to_ns DESC, number DESC",  # noqa: S608
+            f"SELECT {_BLOCK}{durations} FROM {self._signal}_blocks WHERE to_ns >= ? ORDER BY to_ns DESC, number DESC",
             (start_ns,),
         ):
             index = None if many is None else Index(count, many, ones)
@@ -131,7 +131,7 @@ class _Plan:
                     found &= duration.among(longest_ns, held[0])
                 if found and index and self.tokens:
                     ((postings,),) = self._connection.execute(
-                        f"SELECT postings FROM {self._signal}_blocks WHERE number = ?",  # noqa: S608
+                        f"SELECT postings FROM {self._signal}_blocks WHERE number = ?",
                         (number,),
                     ).fetchall()
                     index.open(postings)
@@ -254,7 +254,7 @@ def _by_trace(
     connection: sqlite3.Connection, signal: Signal, block: int, bits: int, oldest: int
 ) -> dict[int, list[int]]:
     """Positions in a block by the numbers of their traces, without those that have gone."""
-    ((numbers,),) = connection.execute(f"SELECT traces FROM {signal}_blocks WHERE number = ?", (block,)).fetchall()  # noqa: S608
+    ((numbers,),) = connection.execute(f"SELECT traces FROM {signal}_blocks WHERE number = ?", (block,)).fetchall()
     traces = memoryview(numbers).cast("Q")
     found: dict[int, list[int]] = {}
     for position in positions_of(bits):
@@ -269,7 +269,7 @@ def _starts(connection: sqlite3.Connection, numbers: list[int]) -> dict[int, int
     for some in in_batches(numbers):
         marks = ", ".join("?" * len(some))
         found |= connection.execute(
-            f"SELECT number, start_ns FROM traces WHERE number IN ({marks})",  # noqa: S608 - of marks
+            f"SELECT number, start_ns FROM traces WHERE number IN ({marks})",
             some,
         ).fetchall()
     return found
@@ -318,7 +318,7 @@ def _all_values(connection: sqlite3.Connection, signal: Signal, field: str) -> l
         case "span", ("service" | "operation"):
             column = "service" if field == "service" else "name"
             rows = connection.execute(
-                f"SELECT DISTINCT {column} FROM operations LIMIT ?",  # noqa: S608 - of constants
+                f"SELECT DISTINCT {column} FROM operations LIMIT ?",
                 (MAX_VALUES_PER_KEY + 1,),
             ).fetchall()
             return [row[0] for row in rows] if len(rows) <= MAX_VALUES_PER_KEY else None

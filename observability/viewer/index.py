@@ -18,8 +18,8 @@ Positions = dict[int, list[int]]
 class Index:
     """Which records of a block have a token; a set of positions is an integer, whose bits they are.
 
-    Most tokens of a block are those that one record has: they stand apart, each with a position. The others have a bitmap
-    or, where it is shorter, a list of positions of 16 bits.
+    Most tokens of a block are those that one record has: they stand apart, each with a position. The others have a
+    bitmap or, where it is shorter, a list of positions of 16 bits.
     """
 
     __slots__ = ("_many", "_ones", "_postings", "count")

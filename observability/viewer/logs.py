@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
@@ -26,9 +26,9 @@ from observability.viewer.blocks import (
 from observability.viewer.index import Positions, build_index, with_keys
 from observability.viewer.records import Reader, is_id, severity_of
 from observability.viewer.stored import ROW_BYTES, StoredLog
-from observability.viewer.traces import FULL, MAX_RECORD_BYTES, TOO_LARGE, in_batches
+from observability.viewer.traces import FULL, MAX_RECORD_BYTES, MAX_RECORDS_PER_REQUEST, TOO_LARGE, in_batches, too_many
 from observability.viewer.vocabulary import Vocabulary
-from observability.viewer.wire import Group, WireLog, parse_log, split
+from observability.viewer.wire import Group, WireLog, parse_log, regroup, split_in_parts
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS log_shares (
@@ -52,15 +52,6 @@ class ArrivedLog:
     record: WireLog
 
 
-@dataclass(slots=True)
-class ArrivedLogs:
-    """The log records of a request that may be kept, and how many may not, by reason."""
-
-    logs: list[ArrivedLog]
-    groups: list[Group]
-    refused: Counter[str]
-
-
 class LogWriter:
     """Writes log records; is used by one thread at a time."""
 
@@ -68,52 +59,61 @@ class LogWriter:
         self._attributes = Attributes()
         self._vocabulary = Vocabulary()
 
-    def decode(self, body: bytes) -> ArrivedLogs:
-        """The log records of an encoded `ExportLogsServiceRequest`.
+    def write(self, connection: sqlite3.Connection, body: bytes, max_trace_bytes: int) -> Counter[str]:
+        """Write the log records of an encoded `ExportLogsServiceRequest`, in the caller's transaction.
+
+        Returns:
+            How many were refused, by reason.
 
         Raises:
-            google.protobuf.message.DecodeError: The body is not such a message.
+            google.protobuf.message.DecodeError: The body is not such a message; some of it may have been written.
         """
-        self._attributes.forget()
-        arrived = ArrivedLogs([], [], Counter())
-        for number, group in enumerate(split(body)):
-            arrived.groups.append(group)
+        refused = too_many(body)
+        for groups in split_in_parts(body, MAX_RECORDS_PER_REQUEST, MAX_PART_RECORDS, MAX_PART_BYTES):
+            self._attributes.forget()
+            kept, numbers = _admit(connection, self._decode(groups, refused), max_trace_bytes, refused)
+            if kept:
+                self._write_part(connection, groups, kept, numbers)
+        join_open(connection, "log", lambda groups: self._index_again(connection, groups))
+        return refused
+
+    def forget(self) -> None:
+        """Believe nothing to be in the file: a transaction has failed."""
+        self._vocabulary.forget()
+
+    def _decode(self, groups: Sequence[Group], refused: Counter[str]) -> list[ArrivedLog]:
+        """The records that may be kept."""
+        logs: list[ArrivedLog] = []
+        for number, group in enumerate(groups):
             self._attributes.resource(group.resource)
             InstrumentationScope.FromString(group.scope)
             room = MAX_RECORD_BYTES - len(group.resource) - len(group.scope) - ROW_BYTES
             for encoded in group.records:
                 record = parse_log(encoded)
                 if len(encoded) > room:
-                    arrived.refused[TOO_LARGE] += 1
+                    refused[TOO_LARGE] += 1
                     continue
                 trace_id = record.trace_id if is_id(record.trace_id, _TRACE_ID_BYTES) else b""
-                arrived.logs.append(ArrivedLog(trace_id, time_of(record), number, encoded, record))
-        return arrived
-
-    def write(self, connection: sqlite3.Connection, arrived: ArrivedLogs, max_trace_bytes: int) -> None:
-        """Write log records, in the caller's transaction; those of traces that are full are counted as refused."""
-        kept, numbers = _admit(connection, arrived, max_trace_bytes)
-        for part in _parts(kept):
-            self._write_part(connection, part, arrived.groups, numbers)
-        if kept:
-            join_open(connection, "log", lambda groups: self._index_again(connection, groups))
-
-    def forget(self) -> None:
-        """Believe nothing to be in the file: a transaction has failed."""
-        self._vocabulary.forget()
+                logs.append(ArrivedLog(trace_id, time_of(record), number, encoded, record))
+        return logs
 
     def _write_part(
-        self, connection: sqlite3.Connection, logs: list[ArrivedLog], groups: list[Group], numbers: dict[bytes, int]
+        self,
+        connection: sqlite3.Connection,
+        groups: Sequence[Group],
+        logs: list[ArrivedLog],
+        numbers: dict[bytes, int],
     ) -> None:
         records = [log.record for log in logs]
         positions = self._positions(records)  # of an open block too: so its attributes are known to be well-formed
+        times = [log.time_ns for log in logs]
         part = Part(
-            _regroup(logs, groups),
+            regroup(groups, [(log.group, log.encoded) for log in logs]),
             [numbers[log.trace_id] for log in logs],
             [0] * len(logs),
-            min(log.time_ns for log in logs),
-            max(log.time_ns for log in logs),
-            min(log.time_ns for log in logs),
+            min(times),
+            max(times),
+            min(times),
         )
         number = write_part(connection, "log", part, lambda groups: self._index(connection, groups, records, positions))
         shares: dict[int, list[int]] = defaultdict(list)
@@ -201,24 +201,24 @@ def time_of(record: WireLog) -> int:
 
 
 def _admit(
-    connection: sqlite3.Connection, arrived: ArrivedLogs, max_trace_bytes: int
+    connection: sqlite3.Connection, arrived: Sequence[ArrivedLog], max_trace_bytes: int, refused: Counter[str]
 ) -> tuple[list[ArrivedLog], dict[bytes, int]]:
     """The records whose trace has room, which are added to it, and the numbers of the traces."""
     held: dict[bytes, list[int]] = {}
-    for some in in_batches(list({log.trace_id for log in arrived.logs if log.trace_id})):
+    for some in in_batches(list({log.trace_id for log in arrived if log.trace_id})):
         marks = ", ".join("?" * len(some))
         for trace_id, number, size in connection.execute(
-            f"SELECT trace_id, number, bytes FROM traces WHERE trace_id IN ({marks})",  # noqa: S608 - of marks
+            f"SELECT trace_id, number, bytes FROM traces WHERE trace_id IN ({marks})",
             some,
         ):
             held[trace_id] = [number, size]
     ((last,),) = connection.execute("SELECT coalesce(max(number), 0) FROM traces").fetchall()
     kept, new, grown = [], dict[bytes, int](), set[bytes]()
-    for log in arrived.logs:
+    for log in arrived:
         trace = held.get(log.trace_id) or [0, 0]
         size = len(log.encoded) + ROW_BYTES
         if log.trace_id and trace[1] + size > max_trace_bytes:
-            arrived.refused[FULL] += 1
+            refused[FULL] += 1
             continue
         if not trace[0]:
             last += 1
@@ -235,30 +235,3 @@ def _admit(
         "UPDATE traces SET bytes = ? WHERE number = ?", [(held[one][1], held[one][0]) for one in grown]
     )
     return kept, {trace_id: number for trace_id, (number, _) in held.items()}
-
-
-def _parts(logs: list[ArrivedLog]) -> Iterator[list[ArrivedLog]]:
-    """Cut what one request brought where it is too much for one block."""
-    part: list[ArrivedLog] = []
-    size = 0
-    for log in logs:
-        if len(part) == MAX_PART_RECORDS or (part and size + len(log.encoded) > MAX_PART_BYTES):
-            yield part
-            part, size = [], 0
-        part.append(log)
-        size += len(log.encoded)
-    if part:
-        yield part
-
-
-def _regroup(logs: Iterable[ArrivedLog], groups: list[Group]) -> list[Group]:
-    found: list[Group] = []
-    last = -1
-    records: list[bytes] = []
-    for log in logs:
-        if log.group != last:
-            last = log.group
-            records = []
-            found.append(Group(groups[last].resource, groups[last].scope, records))
-        records.append(log.encoded)
-    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from observability.viewer.query import Value
 
 MAX_SERIES = 10_000
 MAX_POINTS_PER_SERIES = 720  # an hour of one point every five seconds
+MAX_POINT_BYTES = 64 * 1024
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS instruments (
@@ -44,10 +46,11 @@ CREATE TABLE IF NOT EXISTS points (
 """
 
 _MAX_TEXT = 1024
-_TOO_LARGE = "larger than a point may be"
+_TOO_LARGE = f"larger than {MAX_POINT_BYTES} bytes"
 _MAX_NS = 2**63 - 1
 _MAX_BUCKETS = 1024
 _ROW_BYTES = 64
+_SERIES_SHARE = 8  # of the bytes of all metrics, what one series may take, roughly
 _DataPoint: TypeAlias = NumberDataPoint | HistogramDataPoint | ExponentialHistogramDataPoint | SummaryDataPoint
 _MESSAGES: dict[str, type[_DataPoint]] = {
     "gauge": NumberDataPoint,
@@ -84,7 +87,7 @@ class Exemplar:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One point: a value, or the count, the sum and the buckets of a distribution.
+    """One point, whose numbers are all finite: a value, or the count, the sum and the buckets of a distribution.
 
     `counts` has one number more than `bounds`: the measurements up to and with each bound, and those above the last. A
     summary's quantiles are told as (share, value).
@@ -119,14 +122,14 @@ def write_metrics(connection: sqlite3.Connection, request: ExportMetricsServiceR
         How many points were refused, by reason.
     """
     refused = Counter[str]()
-    touched: dict[int, int] = {}
+    touched: dict[int, tuple[int, int]] = {}  # time and bytes of a point
     for service, metric, kind in _metrics(request):
         data = getattr(metric, kind)
         instrument = _instrument(connection, service, metric, kind)
         for point in data.data_points:
             encoded = point.SerializeToString()
             attributes = KeyValueList(values=sorted(point.attributes, key=lambda one: one.key)).SerializeToString()
-            if len(encoded) + len(attributes) > max_bytes // MAX_POINTS_PER_SERIES:
+            if len(encoded) + len(attributes) > min(MAX_POINT_BYTES, max_bytes // _SERIES_SHARE):
                 refused[_TOO_LARGE] += 1
                 continue
             ((series,),) = connection.execute(
@@ -136,9 +139,10 @@ def write_metrics(connection: sqlite3.Connection, request: ExportMetricsServiceR
             ).fetchall()
             time_ns = min(point.time_unix_nano, _MAX_NS)
             connection.execute("INSERT OR REPLACE INTO points VALUES (?, ?, ?)", (series, time_ns, encoded))
-            touched[series] = max(touched.get(series, 0), time_ns)
-    for series, time_ns in touched.items():
-        _trim(connection, series, time_ns)
+            touched[series] = max(touched.get(series, (0, 0)), (time_ns, len(encoded) + _ROW_BYTES))
+    for series, (time_ns, size) in touched.items():
+        most = min(MAX_POINTS_PER_SERIES, max_bytes // _SERIES_SHARE // size)
+        _trim(connection, series, time_ns, max(1, most))
     _evict(connection, max_bytes)
     return refused
 
@@ -146,8 +150,8 @@ def write_metrics(connection: sqlite3.Connection, request: ExportMetricsServiceR
 def read_instruments(connection: sqlite3.Connection) -> list[Instrument]:
     """What is measured, by service and name."""
     return [
-        Instrument(*row[:5], bool(row[5]), bool(row[6]))
-        for row in connection.execute(
+        Instrument(service, name, unit, description, type_, bool(monotonic), bool(delta))
+        for service, name, unit, description, type_, monotonic, delta in connection.execute(
             "SELECT service, name, unit, description, type, monotonic, delta FROM instruments ORDER BY service, name"
         )
     ]
@@ -192,11 +196,11 @@ def _instrument(connection: sqlite3.Connection, service: str, metric: Metric, ki
     return int(number)
 
 
-def _trim(connection: sqlite3.Connection, series: int, time_ns: int) -> None:
+def _trim(connection: sqlite3.Connection, series: int, time_ns: int, most: int) -> None:
     connection.execute(
         "DELETE FROM points WHERE series = ? AND time_ns <= (SELECT time_ns FROM points WHERE series = ?"
         " ORDER BY time_ns DESC LIMIT 1 OFFSET ?)",
-        (series, series, MAX_POINTS_PER_SERIES),
+        (series, series, most),
     )
     connection.execute(
         "UPDATE series SET last_ns = max(last_ns, ?),"
@@ -233,18 +237,21 @@ def _point(kind: str, encoded: bytes) -> Point:
     quantiles: list[tuple[float, float]] = []
     exemplars: list[Exemplar] = []
     if isinstance(message, NumberDataPoint):
-        value = _number(message)
+        value = _finite(_number(message))
     else:
-        count, total = message.count, message.sum
+        count, total = message.count, _finite(message.sum)
     if isinstance(message, HistogramDataPoint):
-        bounds, counts = list(message.explicit_bounds[:_MAX_BUCKETS]), list(message.bucket_counts[: _MAX_BUCKETS + 1])
+        bounds, counts = (
+            [_finite(one) for one in message.explicit_bounds[:_MAX_BUCKETS]],
+            list(message.bucket_counts[: _MAX_BUCKETS + 1]),
+        )
     elif isinstance(message, ExponentialHistogramDataPoint):
         bounds, counts = _explicit(message)
     if isinstance(message, SummaryDataPoint):
-        quantiles = [(one.quantile, one.value) for one in message.quantile_values[:_MAX_BUCKETS]]
+        quantiles = [(_finite(one.quantile), _finite(one.value)) for one in message.quantile_values[:_MAX_BUCKETS]]
     else:
         exemplars = [
-            Exemplar(min(one.time_unix_nano, _MAX_NS), _number(one), one.trace_id, one.span_id)
+            Exemplar(min(one.time_unix_nano, _MAX_NS), _finite(_number(one)), one.trace_id, one.span_id)
             for one in message.exemplars
         ]
     return Point(
@@ -265,6 +272,13 @@ def _number(message: NumberDataPoint | ExemplarMessage) -> float:
     return message.as_int if message.WhichOneof("value") == "as_int" else message.as_double
 
 
+def _finite(number: float) -> float:
+    """A number that JSON has."""
+    if math.isnan(number):
+        return 0.0
+    return max(-sys.float_info.max, min(number, sys.float_info.max)) if isinstance(number, float) else number
+
+
 def _explicit(message: ExponentialHistogramDataPoint) -> tuple[list[float], list[int]]:
     """Bounds and counts of an exponential histogram, which counts by powers of 2 ** (2 ** -scale)."""
     bounds: list[float] = []
@@ -274,7 +288,7 @@ def _explicit(message: ExponentialHistogramDataPoint) -> tuple[list[float], list
         try:
             return math.pow(2.0, index * math.pow(2.0, -message.scale))
         except OverflowError:
-            return math.inf
+            return sys.float_info.max
 
     negative, positive = message.negative, message.positive
     for index in range(min(len(negative.bucket_counts), _MAX_BUCKETS) - 1, -1, -1):
@@ -283,8 +297,11 @@ def _explicit(message: ExponentialHistogramDataPoint) -> tuple[list[float], list
             counts.append(0)
         bounds.append(-bound(negative.offset + index))
         counts.append(negative.bucket_counts[index])
-    bounds.append(max(message.zero_threshold, 0.0))
+    bounds.append(max(0.0, _finite(message.zero_threshold)))
     counts.append(message.zero_count)
+    if positive.bucket_counts:
+        bounds.append(bound(positive.offset))
+        counts.append(0)
     for index, number in enumerate(positive.bucket_counts[:_MAX_BUCKETS]):
         bounds.append(bound(positive.offset + index + 1))
         counts.append(number)

@@ -52,4 +52,4 @@ def _drop(connection: sqlite3.Connection, last_trace: int) -> None:
     for signal in ("span", "log"):
         drop_blocks(connection, signal, last_trace)
     for table, column in _TABLES.items():
-        connection.execute(f"DELETE FROM {table} WHERE {column} <= ?", (last_trace,))  # noqa: S608 - of constants
+        connection.execute(f"DELETE FROM {table} WHERE {column} <= ?", (last_trace,))

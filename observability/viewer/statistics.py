@@ -7,12 +7,12 @@ import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 MINUTE_NS = 60 * 10**9
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
+class Bucket(NamedTuple):
     """Spans whose duration is at least `from_ns` and less than `to_ns`, and the trace of one of them.
 
     The bounds are the same everywhere: four buckets to each power of two of a nanosecond, and one for 0.
@@ -95,14 +95,15 @@ class Tally:
         self._examples: dict[tuple[int, int, int], bytes] = {}
         self._errors: Counter[tuple[int, int]] = Counter()
 
-    def add(self, operation: int, start_ns: int, duration_ns: int, trace_id: bytes, *, error: bool) -> None:
+    def add(self, operation: int, start_ns: int, duration_ns: int, trace_id: bytes) -> None:
         """Count one span."""
-        minute = start_ns // MINUTE_NS
-        key = minute, operation, bucket_of(duration_ns)
+        key = start_ns // MINUTE_NS, operation, bucket_of(duration_ns)
         self._calls[key] += 1
         self._examples[key] = trace_id
-        if error:
-            self._errors[minute, operation] += 1
+
+    def add_error(self, operation: int, start_ns: int) -> None:
+        """Count a span, which is counted as such too, as failed."""
+        self._errors[start_ns // MINUTE_NS, operation] += 1
 
     def write(self, connection: sqlite3.Connection, last_trace: int) -> None:
         """Add what was counted, in the caller's transaction."""
@@ -110,20 +111,22 @@ class Tally:
         for key, calls in self._calls.items():
             minute, operation, bucket = key
             counts[minute, operation][bucket] = (calls, self._examples[key])
+        rows = []
         for (minute, operation), durations in counts.items():
-            calls = sum(calls for calls, _ in durations.values())
+            calls = sum([calls for calls, _ in durations.values()])
             for (held,) in connection.execute(
                 "SELECT durations FROM statistics WHERE minute = ? AND operation = ?", (minute, operation)
             ):
                 for bucket, before, example in _BUCKET.iter_unpack(held):
                     here = durations.get(bucket)
                     durations[bucket] = (min(here[0] + before, _MAX_CALLS), here[1]) if here else (before, example)
-            connection.execute(
-                "INSERT INTO statistics VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-                " calls = calls + excluded.calls, errors = errors + excluded.errors, durations = excluded.durations,"
-                " last_trace = max(last_trace, excluded.last_trace)",
-                (minute, operation, calls, self._errors[minute, operation], _pack(durations), last_trace),
-            )
+            rows.append((minute, operation, calls, self._errors[minute, operation], _pack(durations), last_trace))
+        connection.executemany(
+            "INSERT INTO statistics VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+            " calls = calls + excluded.calls, errors = errors + excluded.errors, durations = excluded.durations,"
+            " last_trace = max(last_trace, excluded.last_trace)",
+            rows,
+        )
 
 
 def read_statistics(connection: sqlite3.Connection, start_ns: int, end_ns: int) -> list[OperationStatistics]:
@@ -151,7 +154,8 @@ def read_statistics(connection: sqlite3.Connection, start_ns: int, end_ns: int) 
 
 
 def _pack(durations: dict[int, tuple[int, bytes]]) -> bytes:
-    return b"".join(_BUCKET.pack(bucket, *held) for bucket, held in sorted(durations.items()))
+    pack = _BUCKET.pack
+    return b"".join([pack(bucket, calls, example) for bucket, (calls, example) in sorted(durations.items())])
 
 
 def _merged(packed: Iterable[bytes]) -> list[Bucket]:

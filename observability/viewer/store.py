@@ -49,10 +49,10 @@ class Store:
     """Where the viewer keeps what it received.
 
     A write survives the end of the process when the call returns. A span that comes twice is kept once, as it came
-    first. When the file would hold more than `max_bytes`, or something came more than `max_age_s` ago, the traces that
-    arrived first go, whole, with their logs and with the operations and statistics that no other trace has had since. The
-    file itself grows to that size and one write more. One trace may have `traces.MAX_SPANS_PER_TRACE` spans and, with its
-    logs, an eighth of the bytes as they were sent.
+    first. When the file would hold more than `max_bytes`, or something came more than `max_age_s` ago, the traces
+    that arrived first go, whole, with their logs and with the operations and statistics that no other trace has had
+    since. The file itself grows to that size and one write more. One trace may have `traces.MAX_SPANS_PER_TRACE`
+    spans and, with its logs, an eighth of the bytes as they were sent.
 
     Reads return copies, never wait for a write, see each write whole or not at all, and find nothing of a trace that is
     not known. Methods block, and may be called from any thread; several processes may share a folder. All raise
@@ -91,11 +91,8 @@ class Store:
         Raises:
             google.protobuf.message.DecodeError: The body is not such a message.
         """
-        with self._lock:
-            arrived = self._spans.decode(body)
-            with self._writing() as connection:
-                self._spans.write(connection, arrived, self._max_bytes // _TRACE_SHARE)
-            return arrived.refused
+        with self._lock, self._writing() as connection:
+            return self._spans.write(connection, body, self._max_bytes // _TRACE_SHARE)
 
     def add_logs(self, body: bytes) -> Counter[str]:
         """Keep the log records of an encoded `ExportLogsServiceRequest`, all or, if it raises, none.
@@ -108,11 +105,8 @@ class Store:
         Raises:
             google.protobuf.message.DecodeError: The body is not such a message.
         """
-        with self._lock:
-            arrived = self._logs.decode(body)
-            with self._writing() as connection:
-                self._logs.write(connection, arrived, self._max_bytes // _TRACE_SHARE)
-            return arrived.refused
+        with self._lock, self._writing() as connection:
+            return self._logs.write(connection, body, self._max_bytes // _TRACE_SHARE)
 
     def add_metrics(self, body: bytes) -> Counter[str]:
         """Keep the points of an encoded `ExportMetricsServiceRequest`, all or, if it raises, none.

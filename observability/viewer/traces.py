@@ -1,8 +1,8 @@
 """Spans on their way into the file, and a trace on its way out.
 
-A trace has a number, by which its age is told, and in each part that has spans of it a *share*: their ids, and what lists
-and statistics need of them, in columns, so that a share costs no more than one row and an id in it is found by a search for
-bytes.
+A trace has a number, by which its age is told, and in each part that has spans of it a *share*: their ids, and what
+lists and statistics need of them, in columns, so that a share costs no more than one row and an id in it is found by
+a search for bytes.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ from observability.viewer.index import Positions, build_index, with_keys
 from observability.viewer.statistics import Tally
 from observability.viewer.stored import ROW_BYTES, Link, Root, StoredSpan, Summary
 from observability.viewer.vocabulary import Vocabulary
-from observability.viewer.wire import Group, WireSpan, parse_span, split
+from observability.viewer.wire import Group, WireSpan, count_records, parse_span, regroup, split_in_parts
 
 MAX_SPANS_PER_TRACE = 20_000
 MAX_RECORD_BYTES = 1024 * 1024
+MAX_RECORDS_PER_REQUEST = 100_000  # they may be very small
 MAX_LINKS_PER_SPAN = 128
 
 SCHEMA = """
@@ -91,18 +92,10 @@ class ArrivedSpan:
 
 
 @dataclass(slots=True)
-class ArrivedSpans:
-    """The spans of a request that may be kept, by trace, and how many may not, by reason."""
-
-    spans: list[ArrivedSpan]
-    groups: list[Group]
-    refused: Counter[str]
-
-
-@dataclass(slots=True)
 class _Trace:
     """A trace that spans have come for: what is known of it, and those that are kept."""
 
+    trace_id: bytes
     number: int  # 0 until it has one
     size: int
     spans: int
@@ -111,7 +104,7 @@ class _Trace:
     end_ns: int | None
     known_start_ns: int | None
     shares: dict[int, Any] = field(default_factory=dict)
-    kept: list[ArrivedSpan] = field(default_factory=list)
+    kept: dict[bytes, ArrivedSpan] = field(default_factory=dict)  # by their ids
 
 
 class SpanWriter:
@@ -121,18 +114,37 @@ class SpanWriter:
         self._attributes = Attributes()
         self._vocabulary = Vocabulary()
 
-    def decode(self, body: bytes) -> ArrivedSpans:
-        """The spans of an encoded `ExportTraceServiceRequest`.
+    def write(self, connection: sqlite3.Connection, body: bytes, max_trace_bytes: int) -> Counter[str]:
+        """Write the spans of an encoded `ExportTraceServiceRequest`, in the caller's transaction.
+
+        Returns:
+            How many were refused, by reason.
 
         Raises:
-            google.protobuf.message.DecodeError: The body is not such a message.
+            google.protobuf.message.DecodeError: The body is not such a message; some of it may have been written.
         """
-        self._attributes.forget()
-        arrived = ArrivedSpans([], [], Counter())
-        spans, refused = arrived.spans, arrived.refused
+        refused = too_many(body)
+        # One part after the other: decoded, a span takes many times its bytes.
+        for groups in split_in_parts(body, MAX_RECORDS_PER_REQUEST, MAX_PART_RECORDS, MAX_PART_BYTES):
+            self._attributes.forget()
+            arrived = self._decode(groups, refused)
+            traces = _traces_of(connection, arrived)
+            kept = _admit(arrived, traces, max_trace_bytes, refused)
+            if kept:
+                touched = {trace_id: trace for trace_id, trace in traces.items() if trace.kept}
+                self._write_part(connection, groups, kept, touched)
+        join_open(connection, "span", lambda groups: self._index_again(connection, groups))
+        return refused
+
+    def forget(self) -> None:
+        """Believe nothing to be in the file: a transaction has failed."""
+        self._vocabulary.forget()
+
+    def _decode(self, groups: Sequence[Group], refused: Counter[str]) -> list[ArrivedSpan]:
+        """The spans that may be kept."""
+        spans: list[ArrivedSpan] = []
         operations: dict[tuple[str, str, int], Operation] = {}
-        for number, group in enumerate(split(body)):
-            arrived.groups.append(group)
+        for number, group in enumerate(groups):
             service = self._attributes.resource(group.resource).service
             InstrumentationScope.FromString(group.scope)
             room = MAX_RECORD_BYTES - len(group.resource) - len(group.scope) - ROW_BYTES
@@ -162,63 +174,48 @@ class SpanWriter:
                         span,
                     )
                 )
-        return arrived
-
-    def write(self, connection: sqlite3.Connection, arrived: ArrivedSpans, max_trace_bytes: int) -> None:
-        """Write spans, in the caller's transaction; those of traces that are full are counted as refused."""
-        traces = _traces_of(connection, arrived.spans)
-        kept = _admit(arrived, traces, max_trace_bytes)
-        if not kept:
-            return
-        touched = {trace_id: trace for trace_id, trace in traces.items() if trace.kept}
-        _give_numbers(connection, touched.values())
-        last_trace = max(trace.number for trace in touched.values())
-        operations = write_operations(connection, {span.operation for span in kept}, last_trace)
-        _count(connection, touched.values(), operations, last_trace)
-        _write_traces(connection, touched.values())
-        for part in _parts(kept):
-            self._write_part(connection, part, arrived.groups, touched, operations)
-        _write_links(connection, kept, touched, last_trace)
-        join_open(connection, "span", lambda groups: self._index_again(connection, groups))
-
-    def forget(self) -> None:
-        """Believe nothing to be in the file: a transaction has failed."""
-        self._vocabulary.forget()
+        return spans
 
     def _write_part(
         self,
         connection: sqlite3.Connection,
-        spans: list[ArrivedSpan],
-        groups: list[Group],
+        groups: Sequence[Group],
+        kept: list[ArrivedSpan],
         traces: dict[bytes, _Trace],
-        operations: dict[Operation, int],
     ) -> None:
-        positions = self._positions(span.span for span in spans)
+        _give_numbers(connection, traces.values())
+        last_trace = max(trace.number for trace in traces.values())
+        operations = write_operations(connection, {span.operation for span in kept}, last_trace)
+        _count(connection, traces.values(), operations, last_trace)
+        _write_traces(connection, traces.values())
+        positions = self._positions(span.span for span in kept)
         statuses = self._http_statuses(positions)
         shares: dict[int, list[tuple[int, ArrivedSpan]]] = defaultdict(list)
         numbers = []
-        for position, span in enumerate(spans):
+        for position, span in enumerate(kept):
             number = traces[span.trace_id].number
             numbers.append(number)
             shares[number].append((position, span))
+        starts = [span.start_ns for span in kept]
         part = Part(
-            _regroup(spans, groups),
+            regroup(groups, [(span.group, span.encoded) for span in kept]),
             numbers,
-            [max(0, span.end_ns - span.start_ns) for span in spans],
-            min(span.start_ns for span in spans),
-            max(span.start_ns for span in spans),
-            min(traces[span.trace_id].start_ns or 0 for span in spans),
+            [max(0, span.end_ns - span.start_ns) for span in kept],
+            min(starts),
+            max(starts),
+            min(trace.start_ns for trace in traces.values() if trace.start_ns is not None),
         )
         number = write_part(
             connection,
             "span",
             part,
-            lambda groups: self._index(connection, groups, [span.span for span in spans], positions),
+            lambda groups: self._index(connection, groups, [span.span for span in kept], positions),
         )
         connection.executemany(
             "INSERT INTO shares VALUES (?, ?, ?)",
             [(trace, number, _pack(share, operations, statuses)) for trace, share in shares.items()],
         )
+        _write_links(connection, kept, traces, last_trace)
 
     def _positions(self, spans: Iterable[WireSpan]) -> Positions:
         """The positions of spans by the tokens of their attributes."""
@@ -269,6 +266,12 @@ class SpanWriter:
             held.sort()
             positions[token] = positions.get(token, []) + held
         return build_index(len(spans), positions)
+
+
+def too_many(body: bytes) -> Counter[str]:
+    """How many records of an encoded request are beyond those that one may have."""
+    beyond = count_records(body) - MAX_RECORDS_PER_REQUEST
+    return Counter({f"beyond the {MAX_RECORDS_PER_REQUEST} of one request": beyond} if beyond > 0 else {})
 
 
 def read_trace(connection: sqlite3.Connection, trace_id: bytes) -> list[StoredSpan]:
@@ -328,7 +331,7 @@ def read_summaries(connection: sqlite3.Connection, numbers: Iterable[int]) -> li
                         root.end_ns,
                         root.http_status or None,
                     ),
-                    [(service, *counts) for service, counts in services.items()],
+                    [(service, count, errors) for service, (count, errors) in services.items()],
                 )
             )
     return found
@@ -425,42 +428,47 @@ def _pack(share: list[tuple[int, ArrivedSpan]], operations: dict[Operation, int]
 
 def _traces_of(connection: sqlite3.Connection, spans: Iterable[ArrivedSpan]) -> dict[bytes, _Trace]:
     """What is known of the traces that spans have come for."""
-    ids = list({span.trace_id for span in spans})
+    ids = list(dict.fromkeys([span.trace_id for span in spans]))
     traces: dict[bytes, _Trace] = {}
     by_number: dict[int, _Trace] = {}
     for some in in_batches(ids):
         marks = ", ".join("?" * len(some))
-        for number, trace_id, *known in connection.execute(
-            f"SELECT number, trace_id, bytes, spans, errors, start_ns, end_ns FROM traces WHERE trace_id IN ({marks})",  # noqa: S608 - of marks
+        for number, trace_id, size, spans_held, errors, start_ns, end_ns in connection.execute(
+            f"SELECT number, trace_id, bytes, spans, errors, start_ns, end_ns FROM traces WHERE trace_id IN ({marks})",
             some,
         ):
-            traces[trace_id] = by_number[number] = _Trace(number, *known, known[3])
+            traces[trace_id] = by_number[number] = _Trace(
+                trace_id, number, size, spans_held, errors, start_ns, end_ns, start_ns
+            )
     for numbers in in_batches(list(by_number)):
         marks = ", ".join("?" * len(numbers))
         for number, part, share in connection.execute(
-            f"SELECT trace, part, spans FROM shares WHERE trace IN ({marks})",  # noqa: S608
+            f"SELECT trace, part, spans FROM shares WHERE trace IN ({marks})",
             numbers,
         ):
             by_number[number].shares[part] = share
     for trace_id in ids:
         if trace_id not in traces:
-            traces[trace_id] = _Trace(0, 0, 0, 0, None, 0, None)
+            traces[trace_id] = _Trace(trace_id, 0, 0, 0, 0, None, None, None)
     return traces
 
 
-def _admit(arrived: ArrivedSpans, traces: dict[bytes, _Trace], max_trace_bytes: int) -> list[ArrivedSpan]:
+def _admit(
+    arrived: Iterable[ArrivedSpan], traces: dict[bytes, _Trace], max_trace_bytes: int, refused: Counter[str]
+) -> list[ArrivedSpan]:
     """The spans that are new and whose trace has room, which are added to it."""
     kept = []
-    seen: set[tuple[bytes, bytes]] = set()
-    for span in arrived.spans:
-        trace, key = traces[span.trace_id], (span.trace_id, span.span_id)
-        if key in seen or (trace.shares and any(_find(share, span.span_id) >= 0 for share in trace.shares.values())):
+    for span in arrived:
+        trace, span_id = traces[span.trace_id], span.span_id
+        if span_id in trace.kept or (
+            trace.shares and any(_find(share, span_id) >= 0 for share in trace.shares.values())
+        ):
             continue
         size = len(span.encoded) + ROW_BYTES
         if trace.size + size > max_trace_bytes or trace.spans >= MAX_SPANS_PER_TRACE:
-            arrived.refused[FULL] += 1
+            refused[FULL] += 1
             continue
-        seen.add(key)
+        trace.kept[span_id] = span
         trace.size += size
         trace.spans += 1
         trace.errors += span.error
@@ -468,7 +476,6 @@ def _admit(arrived: ArrivedSpans, traces: dict[bytes, _Trace], max_trace_bytes: 
             trace.start_ns = span.start_ns
         if trace.end_ns is None or span.end_ns > trace.end_ns:
             trace.end_ns = span.end_ns
-        trace.kept.append(span)
         kept.append(span)
     return kept
 
@@ -487,7 +494,7 @@ def _write_traces(connection: sqlite3.Connection, traces: Iterable[_Trace]) -> N
         rows.append(
             (
                 trace.number,
-                trace.kept[0].trace_id,
+                trace.trace_id,
                 trace.size,
                 trace.spans,
                 trace.errors,
@@ -511,21 +518,27 @@ def _count(
     """Count spans by operation, and calls between services where caller and callee are there now."""
     tally, edges, known = Tally(), Edges(), Operations(connection)
     for trace in traces:
-        here = {span.span_id: span.operation for span in trace.kept}
-        for span in trace.kept:
-            tally.add(
-                operations[span.operation], span.start_ns, span.end_ns - span.start_ns, span.trace_id, error=span.error
-            )
+        here = trace.kept
+        for span in here.values():
+            tally.add(operations[span.operation], span.start_ns, span.end_ns - span.start_ns, trace.trace_id)
+            if span.error:
+                tally.add_error(operations[span.operation], span.start_ns)
             if span.parent_id == _NO_SPAN:
                 continue
-            caller = here.get(span.parent_id)
-            if caller is None:
-                caller = next((known[row.operation] for row in _with_id(trace.shares.values(), span.parent_id)), None)
-            if caller is not None:
+            parent = here.get(span.parent_id)
+            if parent is not None:
+                caller = parent.operation
+            elif not trace.shares or (row := next(_with_id(trace.shares.values(), span.parent_id), None)) is None:
+                continue
+            else:
+                caller = known[row.operation]
+            if caller.service != span.operation.service:
                 edges.add(caller, span.operation, span.start_ns, error=span.error)
-        for span in trace.kept if trace.shares else ():
-            for row in _children(trace.shares.values(), span.span_id):
-                edges.add(span.operation, known[row.operation], row.start_ns, error=row.error)
+        for share in trace.shares.values():
+            for span in here.values():
+                if span.span_id in share:  # rarely: so no more is looked at for each
+                    for row in _children(share, span.span_id):
+                        edges.add(span.operation, known[row.operation], row.start_ns, error=row.error)
     tally.write(connection, last_trace)
     edges.write(connection, last_trace)
 
@@ -549,7 +562,7 @@ def _write_links(
     for some in in_batches(ids):
         marks = ", ".join("?" * len(some))
         waiting += connection.execute(
-            f"SELECT linked, linked_span, trace, span FROM links WHERE waits AND linked IN ({marks})",  # noqa: S608
+            f"SELECT linked, linked_span, trace, span FROM links WHERE waits AND linked IN ({marks})",
             some,
         )
     if not waiting:
@@ -574,34 +587,8 @@ def _write_links(
 
 
 def _row(connection: sqlite3.Connection, number: str, trace: int | bytes, span_id: bytes) -> Row | None:
-    shares = connection.execute(f"SELECT spans FROM shares WHERE trace = {number}", (trace,))  # noqa: S608 - of constants
+    shares = connection.execute(f"SELECT spans FROM shares WHERE trace = {number}", (trace,))
     return next(_with_id((share for (share,) in shares), span_id), None)
-
-
-def _parts(spans: list[ArrivedSpan]) -> Iterator[list[ArrivedSpan]]:
-    """Cut what one request brought where it is too much for one block."""
-    part: list[ArrivedSpan] = []
-    size = 0
-    for span in spans:
-        if len(part) == MAX_PART_RECORDS or (part and size + len(span.encoded) > MAX_PART_BYTES):
-            yield part
-            part, size = [], 0
-        part.append(span)
-        size += len(span.encoded)
-    yield part
-
-
-def _regroup(spans: Iterable[ArrivedSpan], groups: list[Group]) -> list[Group]:
-    found: list[Group] = []
-    last = -1
-    records: list[bytes] = []
-    for span in spans:
-        if span.group != last:
-            last = span.group
-            records = []
-            found.append(Group(groups[last].resource, groups[last].scope, records))
-        records.append(span.encoded)
-    return found
 
 
 def _find(share: bytes, span_id: bytes) -> int:
@@ -616,13 +603,12 @@ def _with_id(shares: Iterable[bytes], span_id: bytes) -> Iterator[Row]:
             yield unpack(share)[at // 8]
 
 
-def _children(shares: Iterable[bytes], span_id: bytes) -> Iterator[Row]:
-    for share in shares:
-        count = len(share) // _BYTES_PER_SPAN
-        at = _aligned(share, span_id, 8 * count, 16 * count)
-        while at >= 0:
-            yield unpack(share)[at // 8 - count]
-            at = _aligned(share, span_id, at + 8, 16 * count)
+def _children(share: bytes, span_id: bytes) -> Iterator[Row]:
+    count = len(share) // _BYTES_PER_SPAN
+    at = _aligned(share, span_id, 8 * count, 16 * count)
+    while at >= 0:
+        yield unpack(share)[at // 8 - count]
+        at = _aligned(share, span_id, at + 8, 16 * count)
 
 
 def _aligned(column: bytes, item: bytes, start: int, end: int) -> int:

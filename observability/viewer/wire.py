@@ -8,6 +8,7 @@ without being encoded.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, islice
 from typing import Any, Protocol
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
@@ -17,8 +18,6 @@ from opentelemetry.proto.common.v1 import common_pb2
 from opentelemetry.proto.logs.v1 import logs_pb2
 from opentelemetry.proto.resource.v1 import resource_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
-
-_FILE = "clearspan/viewer/wire.proto"
 
 
 class Status(Protocol):
@@ -75,31 +74,87 @@ def split(body: bytes) -> Iterator[Group]:
     Raises:
         google.protobuf.message.DecodeError: The body is not such a message; records may still be none.
     """
-    for resourced in _batch.FromString(body).resources:
-        for scoped in resourced.scopes:
+    # Level by level, since millions of empty messages fit into a body, and decoded take many times their bytes.
+    for resourced in map(_resourced.FromString, _batch.FromString(body).resources):
+        for scoped in map(_scoped.FromString, resourced.scopes):
             yield Group(resourced.resource, scoped.scope, scoped.records)
+
+
+def count_records(body: bytes) -> int:
+    """How many records an encoded request has.
+
+    Raises:
+        google.protobuf.message.DecodeError: The body is not such a message.
+    """
+    return sum(len(group.records) for group in split(body))
+
+
+def split_in_parts(body: bytes, most: int, max_records: int, max_bytes: int) -> Iterator[list[Group]]:
+    """The first records of an encoded request, so many and so many bytes at once; one alone may be larger.
+
+    A group without records counts as one.
+
+    Raises:
+        google.protobuf.message.DecodeError: The body is not such a message; records may still be none.
+    """
+    part: list[Group] = []
+    count = size = 0
+    for group in split(body):
+        if not most:
+            break
+        records: list[bytes] = []
+        for record in islice(group.records, most):
+            if count == max_records or (count and size + len(record) > max_bytes):
+                yield [*part, Group(group.resource, group.scope, records)]
+                part, records, count, size = [], [], 0, 0
+            records.append(record)
+            count += 1
+            size += len(record)
+        if records:
+            part.append(Group(group.resource, group.scope, records))
+        most = max(0, most - max(1, len(records)))
+    yield part
+
+
+def regroup(groups: Sequence[Group], records: Iterable[tuple[int, bytes]]) -> list[Group]:
+    """Some of the records of groups, in their order, each with the number of its group."""
+    found: list[Group] = []
+    last = -1
+    held: list[bytes] = []
+    for number, record in records:
+        if number != last:
+            last, held = number, []
+            found.append(Group(groups[number].resource, groups[number].scope, held))
+        held.append(record)
+    return found
 
 
 def join(groups: Iterable[Group]) -> bytes:
     """The encoded request of these records, in their order."""
     batch = _batch()
-    resourced: Any = None
-    for group in groups:
-        if resourced is None or resourced.resource != group.resource:
-            resourced = batch.resources.add()
-            resourced.resource = group.resource
-        scoped = resourced.scopes.add()
-        scoped.scope = group.scope
-        scoped.records.extend(group.records)
+    for resource, of_resource in groupby(groups, lambda group: group.resource):
+        resourced = _resourced(resource=resource)
+        for group in of_resource:
+            resourced.scopes.append(_scoped(scope=group.scope, records=group.records).SerializeToString())
+        batch.resources.append(resourced.SerializeToString())
     encoded: bytes = batch.SerializeToString()
     return encoded
 
 
-def _field(
-    name: str, number: int, of: FieldDescriptorProto.Type.ValueType, message: str = "", *, repeated: bool = False
-) -> FieldDescriptorProto:
-    label = FieldDescriptorProto.LABEL_REPEATED if repeated else FieldDescriptorProto.LABEL_OPTIONAL
-    return FieldDescriptorProto(name=name, number=number, label=label, type=of, type_name=message or None)
+def _message(name: str, **fields: tuple[int, bool]) -> DescriptorProto:
+    """A message of fields of bytes, each with its number and whether it is repeated."""
+    return DescriptorProto(
+        name=name,
+        field=[
+            FieldDescriptorProto(
+                name=field,
+                number=number,
+                label=FieldDescriptorProto.LABEL_REPEATED if repeated else FieldDescriptorProto.LABEL_OPTIONAL,
+                type=FieldDescriptorProto.TYPE_BYTES,
+            )
+            for field, (number, repeated) in fields.items()
+        ],
+    )
 
 
 def _with_encoded_attributes(official: Any, name: str) -> DescriptorProto:  # noqa: ANN401 - a descriptor
@@ -115,42 +170,28 @@ def _with_encoded_attributes(official: Any, name: str) -> DescriptorProto:  # no
     return message
 
 
-def _classes() -> tuple[Any, Any, Any]:
+def _classes() -> list[Any]:
     pool = DescriptorPool()
     for module in (common_pb2, resource_pb2, trace_pb2, logs_pb2):
         pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
-    bytes_, message = FieldDescriptorProto.TYPE_BYTES, FieldDescriptorProto.TYPE_MESSAGE
-    package = "clearspan.viewer"
+    messages = [
+        _message("Batch", resources=(1, True)),
+        _message("Resourced", resource=(1, False), scopes=(2, True)),
+        _message("Scoped", scope=(1, False), records=(2, True)),
+        _with_encoded_attributes(trace_pb2.Span.DESCRIPTOR, "Span"),
+        _with_encoded_attributes(logs_pb2.LogRecord.DESCRIPTOR, "LogRecord"),
+    ]
     file = FileDescriptorProto(
-        name=_FILE,
-        package=package,
+        name="clearspan/viewer/wire.proto",
+        package="clearspan.viewer",
         syntax="proto3",
         dependency=[module.DESCRIPTOR.name for module in (common_pb2, trace_pb2, logs_pb2)],
-        message_type=[
-            DescriptorProto(
-                name="Batch", field=[_field("resources", 1, message, f".{package}.Resourced", repeated=True)]
-            ),
-            DescriptorProto(
-                name="Resourced",
-                field=[
-                    _field("resource", 1, bytes_),
-                    _field("scopes", 2, message, f".{package}.Scoped", repeated=True),
-                ],
-            ),
-            DescriptorProto(
-                name="Scoped", field=[_field("scope", 1, bytes_), _field("records", 2, bytes_, repeated=True)]
-            ),
-            _with_encoded_attributes(trace_pb2.Span.DESCRIPTOR, "Span"),
-            _with_encoded_attributes(logs_pb2.LogRecord.DESCRIPTOR, "LogRecord"),
-        ],
+        message_type=messages,
     )
     pool.AddSerializedFile(file.SerializeToString())
-    batch, span, log = (
-        GetMessageClass(pool.FindMessageTypeByName(f"{package}.{name}")) for name in ("Batch", "Span", "LogRecord")
-    )
-    return batch, span, log
+    return [GetMessageClass(pool.FindMessageTypeByName(f"{file.package}.{message.name}")) for message in messages]
 
 
-_batch, _span, _log = _classes()
+_batch, _resourced, _scoped, _span, _log = _classes()
 parse_span = _span.FromString
 parse_log = _log.FromString

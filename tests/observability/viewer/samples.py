@@ -75,7 +75,7 @@ def span(
 
 def noise(size: int) -> KeyValue:
     """An attribute of so many bytes that cannot be compressed."""
-    return KeyValue(key="noise", value=AnyValue(bytes_value=random.randbytes(size)))
+    return KeyValue(key="noise", value=AnyValue(bytes_value=random.randbytes(size)))  # noqa: S311 - no secret
 
 
 def add(store: Store, *spans: Span, service: str = "orders") -> int:

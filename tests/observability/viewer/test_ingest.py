@@ -128,6 +128,26 @@ def test_multiplied_resource(store: Store, tmp_path: Path) -> None:
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 3_000_000
 
 
+@pytest.mark.parametrize("groups", [1, 5])
+def test_too_many(store: Store, monkeypatch: pytest.MonkeyPatch, groups: int) -> None:
+    """Of too many records in one request the first ones are kept, the others refused and counted."""
+    monkeypatch.setattr(traces, "MAX_RECORDS_PER_REQUEST", 7)
+    body = b"".join(
+        request(
+            [Span(trace_id=trace_id(1), span_id=span_id(10 * group + index)) for index in range(2)]
+        ).SerializeToString()
+        * (10 // groups // 2)
+        for group in range(1, groups + 1)
+    )
+    assert _rejected(ingest_traces(body, store)) == (3, "3 beyond the 7 of one request")
+
+
+def test_empty_records(store: Store) -> None:
+    """Log records without anything in them are kept too."""
+    ingest_logs(log_request(*[LogRecord()] * 5000).SerializeToString(), store)
+    assert len(store.find_logs((), limit=10_000)) == 5000
+
+
 def test_long_names(store: Store) -> None:
     """A long name is cut where it is searched by, and kept whole where it is shown."""
     span = Span(trace_id=trace_id(1), span_id=span_id(1), name="n" * 1000)
