@@ -48,7 +48,7 @@ def test_fetch(shop: str, page: Page, tmp_path: Path, *, listed: bool, answer: o
     page.goto(shop)
     with running_viewer(tmp_path, "--allow-origin", shop if listed else f"{shop}0") as viewer:
         assert page.evaluate(FETCH, [f"{viewer.otlp}/v1/traces", TRACE]) == answer
-        assert len(httpx.get(f"{viewer.page}/api/recent").json()["traces"]) == listed
+        assert len(httpx.get(f"{viewer.page}/api/find").json()["traces"]) == listed
 
 
 def test_beacon(shop: str, page: Page, tmp_path: Path) -> None:
@@ -58,4 +58,4 @@ def test_beacon(shop: str, page: Page, tmp_path: Path) -> None:
         with page.expect_response("**/v1/traces") as answer:
             assert page.evaluate(BEACON, [f"{viewer.otlp}/v1/traces", TRACE]) is True
         assert answer.value.status == 200
-        assert len(httpx.get(f"{viewer.page}/api/recent").json()["traces"]) == 1
+        assert len(httpx.get(f"{viewer.page}/api/find").json()["traces"]) == 1

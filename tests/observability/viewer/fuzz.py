@@ -63,7 +63,7 @@ class _Sender:
 def _look(viewer: RunningViewer) -> None:
     """Read what was taken, as the pages do."""
     with httpx.Client(base_url=viewer.page, timeout=30) as reader:
-        for trace in reader.get("/api/recent").raise_for_status().json()["traces"]:
+        for trace in reader.get("/api/find").raise_for_status().json()["traces"]:
             for path in (f"/api/recent/{trace['traceID']}", f"/api/traces/{trace['traceID']}"):
                 reader.get(path).raise_for_status()
 

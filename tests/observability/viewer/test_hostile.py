@@ -58,7 +58,7 @@ async def test_receiver(receiver: httpx.AsyncClient, pages: httpx.AsyncClient, s
         answer = await receiver.post(f"/v1/{one.signal}", content=one.body, headers=headers)
         assert answer.status_code in (200, 400, 413), one
         assert answer.headers["content-type"] == one.content_type
-    found = (await pages.get("/api/recent")).raise_for_status().json()
+    found = (await pages.get("/api/find")).raise_for_status().json()
     for trace in found["traces"]:
         for path in (f"/api/recent/{trace['traceID']}", f"/api/traces/{trace['traceID']}"):
             (await pages.get(path)).raise_for_status()

@@ -168,7 +168,7 @@ def test_second_loopback(tmp_path: Path) -> None:
         assert httpx.post(f"http://[::1]:{otlp_port}/v1/traces", content=TRACE, headers=PROTOBUF).status_code == 200
         with grpc.insecure_channel(f"[::1]:{grpc_port}") as channel:
             assert _export(channel)(TRACE) == b""
-        assert len(httpx.get(f"http://[::1]:{port}/api/recent").json()["traces"]) == 1
+        assert len(httpx.get(f"http://[::1]:{port}/api/find").json()["traces"]) == 1
 
 
 def test_endless_head(tmp_path: Path) -> None:

@@ -71,8 +71,8 @@ async def test_every_route(store: Store, pages: httpx.AsyncClient) -> None:
 
 async def test_bearer(pages: httpx.AsyncClient) -> None:
     """A program tells the token with each request, by whatever name it came here."""
-    assert (await pages.get("/api/recent", headers=BEARER)).status_code == 200
-    assert (await pages.get("/api/recent")).status_code == 401
+    assert (await pages.get("/api/find", headers=BEARER)).status_code == 200
+    assert (await pages.get("/api/find")).status_code == 401
 
 
 async def test_cookie(pages: httpx.AsyncClient) -> None:
@@ -84,16 +84,16 @@ async def test_cookie(pages: httpx.AsyncClient) -> None:
     cookie = answer.headers["set-cookie"]
     assert {"HttpOnly", "Path=/", "SameSite=strict"} <= set(cookie.split("; "))
     assert SECRET not in cookie
-    assert (await pages.get("/api/recent")).status_code == 200
+    assert (await pages.get("/api/find")).status_code == 200
     pages.cookies.clear()
-    assert (await pages.get("/api/recent", headers={"cookie": "clearspan-viewer=wrong"})).status_code == 401
+    assert (await pages.get("/api/find", headers={"cookie": "clearspan-viewer=wrong"})).status_code == 401
 
 
 async def test_foreign_page(pages: httpx.AsyncClient) -> None:
     """A foreign page cannot ask even with the cookie of its reader."""
     await pages.post("/login", headers=BEARER)
-    assert (await pages.get("/api/recent", headers={"origin": "http://evil.example"})).status_code == 403
-    assert (await pages.get("/api/recent", headers={"sec-fetch-site": "cross-site"})).status_code == 403
+    assert (await pages.get("/api/find", headers={"origin": "http://evil.example"})).status_code == 403
+    assert (await pages.get("/api/find", headers={"sec-fetch-site": "cross-site"})).status_code == 403
     assert (await pages.post("/login", headers=BEARER | {"sec-fetch-site": "cross-site"})).status_code == 403
 
 
