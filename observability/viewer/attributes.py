@@ -23,7 +23,7 @@ _MAX_REMEMBERED_BYTES = 256
 _FIELD, _KEY, _PAIR = "\1", "\2", "\3"
 
 
-_STATUS_KEYS = frozenset({b"http.response.status_code", b"http.status_code"})
+_STATUS_KEYS = frozenset({"http.response.status_code", "http.status_code"})
 
 
 def field_token(field: str, text: str) -> int:
@@ -47,6 +47,7 @@ class _Key:
 
     token: int
     seed: int
+    is_http_status: bool
     values: int = 0
 
 
@@ -92,25 +93,28 @@ class Attributes:
         Raises:
             google.protobuf.message.DecodeError: It is no attribute.
         """
-        pair = _short(encoded)
-        known = self._keys.get(pair[0]) if pair else None
-        if pair is None or known is None:
+        key = text = None
+        size = len(encoded)
+        if 6 < size < 128:  # noqa: PLR2004 - below, a length is one byte
+            end = 2 + encoded[1]
+            key = self._keys.get(encoded[:end])
+            if key is not None:
+                text = _short_value(encoded, end, size)
+        if key is None or text is None:
             name, value = decode(encoded)
-            pair = name.encode(), as_text(value).encode()
-            known = self._keys.get(pair[0])
-            if known is None:
-                known = _Key(key_token(name), _pair_seed(name))
-                if len(encoded) <= _MAX_REMEMBERED_BYTES:
-                    self._keys[pair[0]] = known
-        token = zlib.crc32(pair[1], known.seed)
-        self.key_tokens[token] = known.token
-        known.values += 1
+            head, text = _head(name), as_text(value).encode()
+            key = self._keys.get(head) or _Key(key_token(name), _pair_seed(name), name in _STATUS_KEYS)
+            if len(head) < 128:  # noqa: PLR2004
+                self._keys[head] = key
+        token = zlib.crc32(text, key.seed)
+        self.key_tokens[token] = key.token
+        key.values += 1
         # The values of a key that has had so many will hardly come again.
-        if known.values <= _MAX_VALUES_PER_KEY and len(encoded) <= _MAX_REMEMBERED_BYTES:
+        if key.values <= _MAX_VALUES_PER_KEY and size <= _MAX_REMEMBERED_BYTES:
             self.tokens[encoded] = token
             self.encoded[token] = encoded
-        if pair[0] in _STATUS_KEYS and len(pair[1]) == 3 and pair[1].isdigit():  # noqa: PLR2004 - digits
-            self.http_statuses[token] = int(pair[1])
+        if key.is_http_status and len(text) == 3 and text.isdigit():  # noqa: PLR2004 - digits
+            self.http_statuses[token] = int(text)
         return token
 
     def resource(self, encoded: bytes) -> ResourceFacts:
@@ -149,25 +153,26 @@ def decode(encoded: bytes) -> tuple[str, Value]:
     return attribute.key, plain_value(value)
 
 
-def _short(encoded: bytes) -> tuple[bytes, bytes] | None:
-    """Key and text of an attribute that is short ASCII text or a small number, as most are that never come again.
+def _head(key: str) -> bytes:
+    """What an encoded attribute begins with that has this key."""
+    return KeyValue(key=key).SerializeToString() if key else b"\x0a\x00"
 
-    It is read without a message, which takes three times as long; None if it is anything else.
+
+def _short_value(encoded: bytes, at: int, size: int) -> bytes | None:
+    """The text of an attribute's value at a position, if it is short ASCII text or a small number; or else None.
+
+    Most values are that never come again. They are read without a message, which takes three times as long.
     """
-    size = len(encoded)
-    if not 6 < size < 128 or encoded[0] != 0x0A:  # noqa: PLR2004 - a length is one byte below 128
+    if at + 4 > size or encoded[at] != 0x12 or encoded[at + 1] != size - at - 2:  # noqa: PLR2004 - the field's tag
         return None
-    end = 2 + encoded[1]
-    if end + 4 > size or encoded[end] != 0x12 or encoded[end + 1] != size - end - 2:  # noqa: PLR2004 - the field's tag
-        return None
-    kind, text = encoded[end + 2], encoded[end + 4 :]
-    if kind == 0x0A and encoded[end + 3] == len(text) and text.isascii():  # noqa: PLR2004
-        return encoded[2:end], text
-    if kind == 0x18 and 0 < len(text) < 4 and text[-1] < 128 and min(encoded[end + 3 : -1]) >= 128:  # noqa: PLR2004
+    kind, text = encoded[at + 2], encoded[at + 4 :]
+    if kind == 0x0A:  # noqa: PLR2004
+        return text if encoded[at + 3] == len(text) and text.isascii() else None
+    if kind == 0x18 and 0 < len(text) < 4 and text[-1] < 128 and min(encoded[at + 3 : -1]) >= 128:  # noqa: PLR2004
         number = 0
-        for byte in encoded[: end + 2 : -1]:
+        for byte in encoded[: at + 2 : -1]:
             number = number << 7 | byte & 0x7F
-        return encoded[2:end], b"%d" % number
+        return b"%d" % number
     return None
 
 

@@ -26,7 +26,7 @@ from observability.viewer.blocks import (
 from observability.viewer.index import Positions, build_index, with_keys
 from observability.viewer.records import Reader, is_id, severity_of
 from observability.viewer.stored import ROW_BYTES, StoredLog
-from observability.viewer.traces import FULL, MAX_RECORD_BYTES, MAX_RECORDS_PER_REQUEST, TOO_LARGE, in_batches, too_many
+from observability.viewer.traces import FULL, MAX_RECORD_BYTES, MAX_RECORDS_PER_REQUEST, TOO_LARGE, TOO_MANY, in_batches
 from observability.viewer.vocabulary import Vocabulary
 from observability.viewer.wire import Group, WireLog, parse_log, regroup, split_in_parts
 
@@ -68,8 +68,14 @@ class LogWriter:
         Raises:
             google.protobuf.message.DecodeError: The body is not such a message; some of it may have been written.
         """
-        refused = too_many(body)
-        for groups in split_in_parts(body, MAX_RECORDS_PER_REQUEST, MAX_PART_RECORDS, MAX_PART_BYTES):
+        refused = Counter[str]()
+        handled = 0
+        for groups in split_in_parts(body, min(MAX_PART_RECORDS, MAX_RECORDS_PER_REQUEST), MAX_PART_BYTES):
+            count = sum([len(group.records) for group in groups])
+            if handled >= MAX_RECORDS_PER_REQUEST:
+                refused[TOO_MANY] += count
+                continue
+            handled += count
             self._attributes.forget()
             kept, numbers = _admit(connection, self._decode(groups, refused), max_trace_bytes, refused)
             if kept:

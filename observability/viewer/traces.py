@@ -33,7 +33,7 @@ from observability.viewer.index import Positions, build_index, with_keys
 from observability.viewer.statistics import Tally
 from observability.viewer.stored import ROW_BYTES, Link, Root, StoredSpan, Summary
 from observability.viewer.vocabulary import Vocabulary
-from observability.viewer.wire import Group, WireSpan, count_records, parse_span, regroup, split_in_parts
+from observability.viewer.wire import Group, WireSpan, parse_span, regroup, split_in_parts
 
 MAX_SPANS_PER_TRACE = 20_000
 MAX_RECORD_BYTES = 1024 * 1024
@@ -64,6 +64,7 @@ CREATE INDEX IF NOT EXISTS links_that_wait ON links (linked) WHERE waits;
 """
 
 TOO_LARGE = f"larger than {MAX_RECORD_BYTES} bytes with their resource"
+TOO_MANY = f"beyond the {MAX_RECORDS_PER_REQUEST} of one request"
 INVALID_IDS = "with invalid ids"
 FULL = "of a trace that is full"
 
@@ -123,9 +124,15 @@ class SpanWriter:
         Raises:
             google.protobuf.message.DecodeError: The body is not such a message; some of it may have been written.
         """
-        refused = too_many(body)
+        refused = Counter[str]()
+        handled = 0
         # One part after the other: decoded, a span takes many times its bytes.
-        for groups in split_in_parts(body, MAX_RECORDS_PER_REQUEST, MAX_PART_RECORDS, MAX_PART_BYTES):
+        for groups in split_in_parts(body, min(MAX_PART_RECORDS, MAX_RECORDS_PER_REQUEST), MAX_PART_BYTES):
+            count = sum([len(group.records) for group in groups])
+            if handled >= MAX_RECORDS_PER_REQUEST:
+                refused[TOO_MANY] += count
+                continue
+            handled += count
             self._attributes.forget()
             arrived = self._decode(groups, refused)
             traces = _traces_of(connection, arrived)
@@ -268,12 +275,6 @@ class SpanWriter:
         return build_index(len(spans), positions)
 
 
-def too_many(body: bytes) -> Counter[str]:
-    """How many records of an encoded request are beyond those that one may have."""
-    beyond = count_records(body) - MAX_RECORDS_PER_REQUEST
-    return Counter({f"beyond the {MAX_RECORDS_PER_REQUEST} of one request": beyond} if beyond > 0 else {})
-
-
 def read_trace(connection: sqlite3.Connection, trace_id: bytes) -> list[StoredSpan]:
     """The spans of a trace by their start; empty if it is not known."""
     shares = connection.execute(
@@ -371,6 +372,15 @@ def unpack(share: bytes) -> list[Row]:
     ]
 
 
+def _row_at(share: bytes, index: int) -> Row:
+    """One span of a share, without making all others of it."""
+    count = len(share) // _BYTES_PER_SPAN
+    position, operation, start_ns, end_ns, error, status = _ROW.unpack_from(share, 16 * count + _ROW.size * index)
+    at, parent_at = 8 * index, 8 * (count + index)
+    ids, parents = share[at : at + 8], share[parent_at : parent_at + 8]
+    return Row(ids, parents, position, operation, start_ns, end_ns, bool(error), status)
+
+
 class Operations(dict[int, Operation]):
     """Operations by their numbers, each read when it is needed."""
 
@@ -460,9 +470,7 @@ def _admit(
     kept = []
     for span in arrived:
         trace, span_id = traces[span.trace_id], span.span_id
-        if span_id in trace.kept or (
-            trace.shares and any(_find(share, span_id) >= 0 for share in trace.shares.values())
-        ):
+        if span_id in trace.kept or (trace.shares and _is_held(trace, span_id)):
             continue
         size = len(span.encoded) + ROW_BYTES
         if trace.size + size > max_trace_bytes or trace.spans >= MAX_SPANS_PER_TRACE:
@@ -591,6 +599,13 @@ def _row(connection: sqlite3.Connection, number: str, trace: int | bytes, span_i
     return next(_with_id((share for (share,) in shares), span_id), None)
 
 
+def _is_held(trace: _Trace, span_id: bytes) -> bool:
+    for share in trace.shares.values():  # noqa: SIM110 - this is read for each span
+        if span_id in share and _find(share, span_id) >= 0:
+            return True
+    return False
+
+
 def _find(share: bytes, span_id: bytes) -> int:
     """Where a span is in a share; -1 if it is not."""
     return _aligned(share, span_id, 0, 8 * (len(share) // _BYTES_PER_SPAN))
@@ -600,14 +615,14 @@ def _with_id(shares: Iterable[bytes], span_id: bytes) -> Iterator[Row]:
     for share in shares:
         at = _find(share, span_id)
         if at >= 0:
-            yield unpack(share)[at // 8]
+            yield _row_at(share, at // 8)
 
 
 def _children(share: bytes, span_id: bytes) -> Iterator[Row]:
     count = len(share) // _BYTES_PER_SPAN
     at = _aligned(share, span_id, 8 * count, 16 * count)
     while at >= 0:
-        yield unpack(share)[at // 8 - count]
+        yield _row_at(share, at // 8 - count)
         at = _aligned(share, span_id, at + 8, 16 * count)
 
 

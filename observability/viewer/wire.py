@@ -8,16 +8,19 @@ without being encoded.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby, islice
+from itertools import groupby
 from typing import Any, Protocol
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 from opentelemetry.proto.common.v1 import common_pb2
 from opentelemetry.proto.logs.v1 import logs_pb2
 from opentelemetry.proto.resource.v1 import resource_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
+
+MAX_GROUPS = 100_000
 
 
 class Status(Protocol):
@@ -72,27 +75,22 @@ def split(body: bytes) -> Iterator[Group]:
     """The records of an encoded request to export spans or log records.
 
     Raises:
-        google.protobuf.message.DecodeError: The body is not such a message; records may still be none.
+        google.protobuf.message.DecodeError: The body is not such a message, or has more than `MAX_GROUPS` resources and
+            scopes; records may still be none.
     """
     # Level by level, since millions of empty messages fit into a body, and decoded take many times their bytes.
-    for resourced in map(_resourced.FromString, _batch.FromString(body).resources):
+    resources = _batch.FromString(body).resources
+    groups = len(resources)
+    for resourced in map(_resourced.FromString, resources):
+        groups += len(resourced.scopes)
+        if groups > MAX_GROUPS:
+            raise DecodeError(f"more than {MAX_GROUPS} resources and scopes")
         for scoped in map(_scoped.FromString, resourced.scopes):
             yield Group(resourced.resource, scoped.scope, scoped.records)
 
 
-def count_records(body: bytes) -> int:
-    """How many records an encoded request has.
-
-    Raises:
-        google.protobuf.message.DecodeError: The body is not such a message.
-    """
-    return sum(len(group.records) for group in split(body))
-
-
-def split_in_parts(body: bytes, most: int, max_records: int, max_bytes: int) -> Iterator[list[Group]]:
-    """The first records of an encoded request, so many and so many bytes at once; one alone may be larger.
-
-    A group without records counts as one.
+def split_in_parts(body: bytes, max_records: int, max_bytes: int) -> Iterator[list[Group]]:
+    """The records of an encoded request, so many and so many bytes at once; one alone may be larger.
 
     Raises:
         google.protobuf.message.DecodeError: The body is not such a message; records may still be none.
@@ -100,10 +98,8 @@ def split_in_parts(body: bytes, most: int, max_records: int, max_bytes: int) -> 
     part: list[Group] = []
     count = size = 0
     for group in split(body):
-        if not most:
-            break
         records: list[bytes] = []
-        for record in islice(group.records, most):
+        for record in group.records:
             if count == max_records or (count and size + len(record) > max_bytes):
                 yield [*part, Group(group.resource, group.scope, records)]
                 part, records, count, size = [], [], 0, 0
@@ -112,7 +108,6 @@ def split_in_parts(body: bytes, most: int, max_records: int, max_bytes: int) -> 
             size += len(record)
         if records:
             part.append(Group(group.resource, group.scope, records))
-        most = max(0, most - max(1, len(records)))
     yield part
 
 

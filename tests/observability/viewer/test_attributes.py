@@ -8,7 +8,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from observability.viewer import attributes as attributes_module
-from observability.viewer.attributes import Attributes, _short, decode, key_token, pair_token
+from observability.viewer.attributes import Attributes, decode, key_token, pair_token
 from observability.viewer.query import as_text
 from tests.observability.viewer.samples import deep, number, text
 
@@ -35,15 +35,6 @@ def test_token(key: str, value: AnyValue) -> None:
         token = known.learn(encoded)
         assert token == pair_token(key, as_text(decode(encoded)[1]))
         assert known.key_tokens[token] == key_token(key)
-
-
-@given(st.binary(max_size=140))
-def test_any_bytes(encoded: bytes) -> None:
-    """What is read the short way is what it is the long way; what is no attribute is not read at all."""
-    pair = _short(encoded)
-    if pair is not None and pair[0].isascii():
-        key, value = decode(encoded)
-        assert pair == (key.encode(), as_text(value).encode())
 
 
 @given(st.data())

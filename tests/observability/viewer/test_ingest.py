@@ -139,7 +139,7 @@ def test_too_many(store: Store, monkeypatch: pytest.MonkeyPatch, groups: int) ->
         * (10 // groups // 2)
         for group in range(1, groups + 1)
     )
-    assert _rejected(ingest_traces(body, store)) == (3, "3 beyond the 7 of one request")
+    assert _rejected(ingest_traces(body, store)) == (3, f"3 {traces.TOO_MANY}")
 
 
 def test_empty_records(store: Store) -> None:
