@@ -90,6 +90,7 @@ def create_receiver(intake: Intake, *, token: Token | None = None, origins: Coll
                     response.headers["connection"] = "close"
                 return response
             except ClientDisconnect:
+                intake.arrivals.refused(signal.value, "did not arrive whole")
                 return _refusal(BrokenError("it did not arrive whole"), media_type)
         if media_type == _JSON:
             encoded = from_protobuf(answer.FromString(encoded))

@@ -20,6 +20,7 @@ from urllib.parse import quote
 import uvicorn
 
 from observability.viewer.app import create_pages
+from observability.viewer.arrivals import Arrivals
 from observability.viewer.body import Bodies
 from observability.viewer.database import DatabaseError
 from observability.viewer.grpc_receiver import create_grpc_server
@@ -96,7 +97,7 @@ async def run_viewer(
             store = stack.enter_context(closing(Store(data_dir)))
         except DatabaseError as error:
             raise ViewerError(str(error)) from error
-        intake = Intake(store, bodies)
+        intake = Intake(store, bodies, arrivals)
         grpc_server = create_grpc_server(intake, guard)
         address = f"[{host}]:{ports.otlp_grpc}" if ":" in host else f"{host}:{ports.otlp_grpc}"
         try:

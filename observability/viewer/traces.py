@@ -372,6 +372,15 @@ def unpack(share: bytes) -> list[Row]:
     ]
 
 
+def _row_at(share: bytes, index: int) -> Row:
+    """One span of a share, without making all others of it."""
+    count = len(share) // _BYTES_PER_SPAN
+    position, operation, start_ns, end_ns, error, status = _ROW.unpack_from(share, 16 * count + _ROW.size * index)
+    at, parent_at = 8 * index, 8 * (count + index)
+    ids, parents = share[at : at + 8], share[parent_at : parent_at + 8]
+    return Row(ids, parents, position, operation, start_ns, end_ns, bool(error), status)
+
+
 class Operations(dict[int, Operation]):
     """Operations by their numbers, each read when it is needed."""
 
@@ -606,14 +615,14 @@ def _with_id(shares: Iterable[bytes], span_id: bytes) -> Iterator[Row]:
     for share in shares:
         at = _find(share, span_id)
         if at >= 0:
-            yield unpack(share)[at // 8]
+            yield _row_at(share, at // 8)
 
 
 def _children(share: bytes, span_id: bytes) -> Iterator[Row]:
     count = len(share) // _BYTES_PER_SPAN
     at = _aligned(share, span_id, 8 * count, 16 * count)
     while at >= 0:
-        yield unpack(share)[at // 8 - count]
+        yield _row_at(share, at // 8 - count)
         at = _aligned(share, span_id, at + 8, 16 * count)
 
 

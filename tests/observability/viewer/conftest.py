@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from observability.viewer.app import create_pages
+from observability.viewer.arrivals import Arrivals
 from observability.viewer.body import Bodies
 from observability.viewer.intake import Intake
 from observability.viewer.receiver import create_receiver

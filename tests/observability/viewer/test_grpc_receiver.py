@@ -14,6 +14,7 @@ from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from observability.viewer import body as body_module
+from observability.viewer.arrivals import Arrivals
 from observability.viewer.body import MAX_BODY_BYTES, MAX_REQUESTS, Bodies
 from observability.viewer.grpc_receiver import create_grpc_server
 from observability.viewer.intake import Intake
@@ -33,7 +34,7 @@ TRACES, *_ = EXPORTS = [f"/{name}Service/Export" for name in SERVICES]
 @asynccontextmanager
 async def _receiving(store: Store, *, bodies: Bodies | None = None, token: Token | None = None) -> AsyncIterator[str]:
     """A server on a free port."""
-    server = create_grpc_server(Intake(store, bodies or Bodies()), token)
+    server = create_grpc_server(Intake(store, bodies or Bodies(), Arrivals()), token)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:

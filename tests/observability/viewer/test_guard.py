@@ -93,7 +93,10 @@ async def test_foreign_page(store: Store, header: tuple[bytes, bytes], status: i
     """A page of another origin cannot post, not even what needs no preflight."""
     headers = [(b"host", b"localhost:4318"), (b"content-type", b"text/plain"), header]
     for signal in ("traces", "logs", "metrics"):
-        assert await _status(create_receiver(Intake(store, Bodies())), f"/v1/{signal}", headers, "POST") == status
+        assert (
+            await _status(create_receiver(Intake(store, Bodies(), Arrivals())), f"/v1/{signal}", headers, "POST")
+            == status
+        )
 
 
 async def test_link_from_elsewhere(store: Store) -> None:

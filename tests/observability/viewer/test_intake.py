@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 
 from observability.viewer import body as body_module
+from observability.viewer.arrivals import Arrivals
 from observability.viewer.body import Bodies
 from observability.viewer.intake import Intake, Signal
 from observability.viewer.refusals import BrokenError, OverloadedError, RefusedError, TooLargeError
@@ -47,7 +48,7 @@ async def test_taken(store: Store) -> None:
     async def arriving() -> AsyncIterator[bytes]:
         yield nested(1, ["root"]).SerializeToString()
 
-    assert await Intake(store, Bodies()).take(Signal.TRACES, arriving(), bytes) == b""
+    assert await Intake(store, Bodies(), Arrivals()).take(Signal.TRACES, arriving(), bytes) == b""
     assert store.counts() == (1, 1)
 
 
@@ -69,7 +70,7 @@ async def test_refused(
 ) -> None:
     """What was refused takes neither room nor memory any more, even before garbage is collected."""
     monkeypatch.setattr(body_module, "MAX_HELD_BYTES", held)
-    intake = Intake(store, Bodies())
+    intake = Intake(store, Bodies(), Arrivals())
     for _ in range(10):
         with pytest.raises(refusal):
             await intake.take(signal, _arriving(2 * MIB), to_protobuf)

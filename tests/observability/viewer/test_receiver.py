@@ -15,6 +15,7 @@ from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from observability.viewer import body as body_module
+from observability.viewer.arrivals import Arrivals
 from observability.viewer.body import MAX_BODY_BYTES, Bodies
 from observability.viewer.intake import Intake
 from observability.viewer.receiver import create_receiver
@@ -252,5 +253,5 @@ async def test_token(store: Store) -> None:
 
 
 def _receiver(store: Store, *, token: Token | None = None, origins: Sequence[str] = ()) -> httpx.AsyncClient:
-    app = create_receiver(Intake(store, Bodies()), token=token, origins=origins)
+    app = create_receiver(Intake(store, Bodies(), Arrivals()), token=token, origins=origins)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
