@@ -40,8 +40,8 @@ _INGEST: dict[Signal, Callable[[bytes, Store], bytes]] = {
 class Intake:
     """Takes the requests of all senders, one after the other, and counts them in `arrivals`."""
 
-    def __init__(self, store: Store, bodies: Bodies) -> None:
-        self.arrivals = Arrivals()
+    def __init__(self, store: Store, bodies: Bodies, arrivals: Arrivals) -> None:
+        self.arrivals = arrivals
         self._store = store
         self._bodies = bodies
         # A decoded message takes many times its bytes, and the store writes for one at a time anyway.
@@ -78,12 +78,13 @@ class Intake:
 
         try:
             async with self._bodies.read(arriving) as body:
+                size = len(body)
                 answer = await to_thread.run_sync(process, body, limiter=self._one_at_a_time)
         except RefusedError as error:
             self.arrivals.refused(signal.value, str(error))
             raise
         if isinstance(answer, bytes):
-            self.arrivals.took(signal.value, len(body), answer)
+            self.arrivals.took(signal.value, size, answer)
             return answer
         self.arrivals.refused(signal.value, str(answer))
         # Raised through the thread's future it would be part of a cycle, and all that its traceback holds, the body and

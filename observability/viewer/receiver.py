@@ -70,13 +70,11 @@ def create_receiver(intake: Intake, *, token: Token | None = None, origins: Coll
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         inflate = INFLATE.get(request.headers.get("content-encoding", "identity").strip().lower())
         if media_type not in (_PROTOBUF, _JSON):
-            reason = f"send {_PROTOBUF} or {_JSON}"
-            intake.arrivals.refused(signal.value, reason)
-            return PlainTextResponse(f"{reason}\n", 415)
+            intake.arrivals.refused(signal.value, "of another media type")
+            return PlainTextResponse(f"send {_PROTOBUF} or {_JSON}\n", 415)
         if inflate is None:
-            reason = "send it plain, as gzip or as zstd"
-            intake.arrivals.refused(signal.value, reason)
-            return _status(415, Code.INVALID_ARGUMENT, reason, media_type)
+            intake.arrivals.refused(signal.value, "of another content encoding")
+            return _status(415, Code.INVALID_ARGUMENT, "send it plain, as gzip or as zstd", media_type)
 
         def decode(body: bytes) -> bytes:
             return to_protobuf(inflate(body), message()) if media_type == _JSON else inflate(body)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import ipaddress
 import re
 import secrets
@@ -78,6 +79,10 @@ async def run_viewer(
     servers: list[_Server] = []
     bodies = Bodies()
     stopping = asyncio.Event()
+    arrivals = Arrivals()
+    # A request makes thousands of objects and no cycles: by default it would be searched for some again and again.
+    gc.freeze()
+    gc.set_threshold(50_000)
 
     def stop() -> None:
         stopping.set()
@@ -119,7 +124,7 @@ async def run_viewer(
                 )
             )
             for app in (
-                create_pages(store, intake.arrivals, otlp_url=otlp_url, token=guard),
+                create_pages(store, arrivals, otlp_url=otlp_url, token=guard),
                 create_receiver(intake, token=guard, origins=origins),
             )
         ]

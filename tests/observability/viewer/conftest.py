@@ -25,23 +25,23 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def intake(store: Store) -> Intake:
-    """What takes telemetry into the store."""
-    return Intake(store, Bodies())
+def arrivals() -> Arrivals:
+    """What the receiver of the store has received."""
+    return Arrivals()
 
 
 @pytest.fixture
-async def pages(store: Store, intake: Intake) -> AsyncIterator[httpx.AsyncClient]:
+async def pages(store: Store, arrivals: Arrivals) -> AsyncIterator[httpx.AsyncClient]:
     """A reader of the store."""
-    transport = httpx.ASGITransport(create_pages(store, intake.arrivals, otlp_url="http://127.0.0.1:4318"))
+    transport = httpx.ASGITransport(create_pages(store, arrivals, otlp_url="http://127.0.0.1:4318"))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client
 
 
 @pytest.fixture
-async def receiver(intake: Intake) -> AsyncIterator[httpx.AsyncClient]:
+async def receiver(store: Store, arrivals: Arrivals) -> AsyncIterator[httpx.AsyncClient]:
     """A sender to the store."""
     async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(create_receiver(intake)), base_url="http://localhost"
+        transport=httpx.ASGITransport(create_receiver(Intake(store, Bodies(), arrivals))), base_url="http://localhost"
     ) as client:
         yield client

@@ -36,7 +36,7 @@ FOREIGN = [
 @pytest.fixture
 def apps(store: Store) -> list[Starlette]:
     """Both applications."""
-    return [create_pages(store, Arrivals(), otlp_url=""), create_receiver(Intake(store, Bodies()))]
+    return [create_pages(store, Arrivals(), otlp_url=""), create_receiver(Intake(store, Bodies(), Arrivals()))]
 
 
 async def _status(app: Starlette, path: str, headers: Sequence[tuple[bytes, bytes]], method: str = "GET") -> int:
