@@ -1,18 +1,15 @@
 """Spans on their way into the file, and a trace on its way out.
 
-A trace has a number, by which its age is told, and in each part that has spans of it a *share*: their ids, and what
-lists and statistics need of them, in columns, so that a share costs no more than one row and an id in it is found by
-a search for bytes.
+A trace has a number, by which its age is told, and a row in each part that has spans of it (`shares`).
 """
 
 from __future__ import annotations
 
 import sqlite3
-import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 
@@ -30,6 +27,7 @@ from observability.viewer.blocks import (
 from observability.viewer.calls import Edges, Operation
 from observability.viewer.fields import ERROR, KINDS, MAX_NAME, STATUSES
 from observability.viewer.index import Positions, build_index, with_keys
+from observability.viewer.shares import Held, Row, pack, unpack
 from observability.viewer.statistics import Tally
 from observability.viewer.stored import ROW_BYTES, Link, Root, StoredSpan, Summary
 from observability.viewer.vocabulary import Vocabulary
@@ -70,9 +68,6 @@ FULL = "of a trace that is full"
 
 _NO_TRACE, _NO_SPAN = bytes(16), bytes(8)
 _MAX_NS = 2**63 - 1
-# Position in the part, operation, start, end, whether it failed, HTTP status.
-_ROW = struct.Struct("<HIQQBH")
-_BYTES_PER_SPAN = 16 + _ROW.size
 _VARIABLES = 500  # of one statement, which SQLite bounds
 
 
@@ -104,7 +99,7 @@ class _Trace:
     start_ns: int | None
     end_ns: int | None
     known_start_ns: int | None
-    shares: dict[int, Any] = field(default_factory=dict)
+    held: Held = field(default_factory=Held)
     kept: dict[bytes, ArrivedSpan] = field(default_factory=dict)  # by their ids
 
 
@@ -347,40 +342,6 @@ def read_links(connection: sqlite3.Connection, trace_id: bytes) -> list[Link]:
     return [Link(*row) for row in connection.execute(query, (trace_id, trace_id))]
 
 
-class Row(NamedTuple):
-    """What a share has of a span."""
-
-    span_id: bytes
-    parent_id: bytes
-    position: int
-    operation: int
-    start_ns: int
-    end_ns: int
-    error: bool
-    http_status: int
-
-
-def unpack(share: bytes) -> list[Row]:
-    """The spans of a share."""
-    count = len(share) // _BYTES_PER_SPAN
-    ids, parents = share[: 8 * count], share[8 * count : 16 * count]
-    return [
-        Row(ids[at : at + 8], parents[at : at + 8], position, operation, start_ns, end_ns, bool(error), status)
-        for at, (position, operation, start_ns, end_ns, error, status) in zip(
-            range(0, 8 * count, 8), _ROW.iter_unpack(share[16 * count :]), strict=True
-        )
-    ]
-
-
-def _row_at(share: bytes, index: int) -> Row:
-    """One span of a share, without making all others of it."""
-    count = len(share) // _BYTES_PER_SPAN
-    position, operation, start_ns, end_ns, error, status = _ROW.unpack_from(share, 16 * count + _ROW.size * index)
-    at, parent_at = 8 * index, 8 * (count + index)
-    ids, parents = share[at : at + 8], share[parent_at : parent_at + 8]
-    return Row(ids, parents, position, operation, start_ns, end_ns, bool(error), status)
-
-
 class Operations(dict[int, Operation]):
     """Operations by their numbers, each read when it is needed."""
 
@@ -420,20 +381,21 @@ def _field_tokens(service: str, name: str, kind: int, status: int) -> Iterator[i
 
 
 def _pack(share: list[tuple[int, ArrivedSpan]], operations: dict[Operation, int], statuses: dict[int, int]) -> bytes:
-    columns = [span.span_id for _, span in share]
-    columns += [span.parent_id for _, span in share]
-    columns += [
-        _ROW.pack(
-            position,
-            operations[span.operation],
-            span.start_ns,
-            span.end_ns,
-            span.error,
-            statuses.get(position, 0),
-        )
-        for position, span in share
-    ]
-    return b"".join(columns)
+    return pack(
+        [
+            Row(
+                span.span_id,
+                span.parent_id,
+                position,
+                operations[span.operation],
+                span.start_ns,
+                span.end_ns,
+                span.error,
+                statuses.get(position, 0),
+            )
+            for position, span in share
+        ]
+    )
 
 
 def _traces_of(connection: sqlite3.Connection, spans: Iterable[ArrivedSpan]) -> dict[bytes, _Trace]:
@@ -456,7 +418,7 @@ def _traces_of(connection: sqlite3.Connection, spans: Iterable[ArrivedSpan]) -> 
             f"SELECT trace, part, spans FROM shares WHERE trace IN ({marks})",
             numbers,
         ):
-            by_number[number].shares[part] = share
+            by_number[number].held.add(part, share)
     for trace_id in ids:
         if trace_id not in traces:
             traces[trace_id] = _Trace(trace_id, 0, 0, 0, 0, None, None, None)
@@ -470,7 +432,7 @@ def _admit(
     kept = []
     for span in arrived:
         trace, span_id = traces[span.trace_id], span.span_id
-        if span_id in trace.kept or (trace.shares and _is_held(trace, span_id)):
+        if span_id in trace.kept or span_id in trace.held:
             continue
         size = len(span.encoded) + ROW_BYTES
         if trace.size + size > max_trace_bytes or trace.spans >= MAX_SPANS_PER_TRACE:
@@ -510,8 +472,8 @@ def _write_traces(connection: sqlite3.Connection, traces: Iterable[_Trace]) -> N
                 trace.end_ns,
             )
         )
-        if trace.shares and trace.start_ns is not None and trace.start_ns != trace.known_start_ns:
-            earlier += [(trace.start_ns, part) for part in trace.shares]
+        if trace.held.parts and trace.start_ns is not None and trace.start_ns != trace.known_start_ns:
+            earlier += [(trace.start_ns, part) for part in trace.held.parts]
     connection.executemany(
         "INSERT INTO traces VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (number) DO UPDATE SET bytes = excluded.bytes,"
         " spans = excluded.spans, errors = excluded.errors, start_ns = excluded.start_ns, end_ns = excluded.end_ns",
@@ -536,17 +498,15 @@ def _count(
             parent = here.get(span.parent_id)
             if parent is not None:
                 caller = parent.operation
-            elif not trace.shares or (row := next(_with_id(trace.shares.values(), span.parent_id), None)) is None:
+            elif (row := trace.held.get(span.parent_id)) is None:
                 continue
             else:
                 caller = known[row.operation]
             if caller.service != span.operation.service:
                 edges.add(caller, span.operation, span.start_ns, error=span.error)
-        for share in trace.shares.values():
-            for span in here.values():
-                if span.span_id in share:  # rarely: so no more is looked at for each
-                    for row in _children(share, span.span_id):
-                        edges.add(span.operation, known[row.operation], row.start_ns, error=row.error)
+        for parent_id in here.keys() & trace.held.parents:
+            for row in trace.held.children(parent_id):
+                edges.add(here[parent_id].operation, known[row.operation], row.start_ns, error=row.error)
     tally.write(connection, last_trace)
     edges.write(connection, last_trace)
 
@@ -595,42 +555,11 @@ def _write_links(
 
 
 def _row(connection: sqlite3.Connection, number: str, trace: int | bytes, span_id: bytes) -> Row | None:
-    shares = connection.execute(f"SELECT spans FROM shares WHERE trace = {number}", (trace,))
-    return next(_with_id((share for (share,) in shares), span_id), None)
-
-
-def _is_held(trace: _Trace, span_id: bytes) -> bool:
-    for share in trace.shares.values():  # noqa: SIM110 - this is read for each span
-        if span_id in share and _find(share, span_id) >= 0:
-            return True
-    return False
-
-
-def _find(share: bytes, span_id: bytes) -> int:
-    """Where a span is in a share; -1 if it is not."""
-    return _aligned(share, span_id, 0, 8 * (len(share) // _BYTES_PER_SPAN))
-
-
-def _with_id(shares: Iterable[bytes], span_id: bytes) -> Iterator[Row]:
-    for share in shares:
-        at = _find(share, span_id)
-        if at >= 0:
-            yield _row_at(share, at // 8)
-
-
-def _children(share: bytes, span_id: bytes) -> Iterator[Row]:
-    count = len(share) // _BYTES_PER_SPAN
-    at = _aligned(share, span_id, 8 * count, 16 * count)
-    while at >= 0:
-        yield _row_at(share, at // 8 - count)
-        at = _aligned(share, span_id, at + 8, 16 * count)
-
-
-def _aligned(column: bytes, item: bytes, start: int, end: int) -> int:
-    at = column.find(item, start, end)
-    while at % 8 and at >= 0:
-        at = column.find(item, at + 1, end)
-    return at
+    shares = connection.execute(f"SELECT part, spans FROM shares WHERE trace = {number}", (trace,))
+    held = Held()
+    for part, share in shares:
+        held.add(part, share)
+    return held.get(span_id)
 
 
 def in_batches(items: list[Any]) -> Iterator[list[Any]]:
