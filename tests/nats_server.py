@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -80,6 +81,7 @@ class NatsServer:
         """Let it answer nobody, and keep its connections; only `kill` helps."""
         if self._process is not None:
             self._process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # until then it goes on on another core
 
     def forget(self) -> None:
         """Kill it, and lose all that it kept."""

@@ -116,6 +116,8 @@ class ExactlyOnce(RuleBasedStateMachine):
         for relay, seqs in self.unacknowledged.items():
             if not lost:
                 self._run(self.outbox.sent(relay, seqs))
+                # Also what it has claimed again since, of an earlier lease.
+                self.hands[relay] = [one for one in self.hands[relay] if one.seq not in seqs]
             seqs.clear()
 
     @precondition(lambda self: any(self.hands.values()))
