@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import gc
 import ipaddress
 import re
 import secrets
@@ -80,9 +79,6 @@ async def run_viewer(
     bodies = Bodies()
     stopping = asyncio.Event()
     arrivals = Arrivals()
-    # A request makes thousands of objects and no cycles: by default it would be searched for some again and again.
-    gc.freeze()
-    gc.set_threshold(50_000)
 
     def stop() -> None:
         stopping.set()
