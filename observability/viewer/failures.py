@@ -11,7 +11,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from observability.viewer.query import parse
 from observability.viewer.store import Store
-from observability.viewer.stored import StoredSpan
+from observability.viewer.store.stored import StoredSpan
 
 MAX_TRACES = 30
 MAX_SPANS = 5000

@@ -15,8 +15,8 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from observability.viewer.fields import KINDS
-from observability.viewer.stored import StoredLog, StoredSpan
+from observability.viewer.store.fields import KINDS
+from observability.viewer.store.stored import StoredLog, StoredSpan
 
 _MAX_DEPTH = 16
 _MAX_SAFE_INTEGER = 2**53 - 1  # of JavaScript

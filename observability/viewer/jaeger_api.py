@@ -13,10 +13,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from observability.viewer.api import Threaded, failure
-from observability.viewer.fields import KINDS
 from observability.viewer.jaeger import log_json, trace_json
 from observability.viewer.search import parse_integer, parse_trace_id, search
 from observability.viewer.store import Store
+from observability.viewer.store.fields import KINDS
 
 _DAY_MS = 24 * 60 * 60 * 1000
 

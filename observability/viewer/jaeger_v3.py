@@ -15,10 +15,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from observability.viewer.api import Handler, Threaded
-from observability.viewer.fields import KINDS
 from observability.viewer.search import BadParameterError, parse_trace_id, search
 from observability.viewer.store import Store
-from observability.viewer.stored import StoredSpan
+from observability.viewer.store.fields import KINDS
+from observability.viewer.store.stored import StoredSpan
 from observability.viewer.telemetry_json import telemetry_json
 
 # Their names here and in version 2.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from observability.viewer.metrics import Instrument, Point, Series
+from observability.viewer.store.metrics import Instrument, Point, Series
 
 
 def instrument_json(instrument: Instrument) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from observability.viewer.fields import KINDS
-from observability.viewer.statistics import MINUTE_NS, Bucket, Minute, OperationStatistics, quantile_ns
+from observability.viewer.store.fields import KINDS
+from observability.viewer.store.statistics import MINUTE_NS, Bucket, Minute, OperationStatistics, quantile_ns
 
 MAX_POINTS = 60
 """Of one course over time; a longer time has longer steps."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from observability.viewer.jaeger import log_json, trace_json
-from observability.viewer.stored import StoredLog, StoredSpan, Summary
+from observability.viewer.store.stored import StoredLog, StoredSpan, Summary
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from starlette.datastructures import QueryParams
 from observability.viewer.jaeger import span_tags
 from observability.viewer.query import Comparison, Query, equals
 from observability.viewer.store import Store
-from observability.viewer.stored import StoredSpan
+from observability.viewer.store.stored import StoredSpan
 
 DEFAULT_LIMIT, MAX_LIMIT = 100, 1500
 MAX_SPANS = 100_000

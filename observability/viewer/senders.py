@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from observability.viewer.statistics import MINUTE_NS
 from observability.viewer.store import Store
+from observability.viewer.store.statistics import MINUTE_NS
 
 _SPANS_NS = 60 * MINUTE_NS
 _LOGS = 1000

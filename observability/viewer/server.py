@@ -22,11 +22,11 @@ import uvicorn
 from observability.viewer.app import create_pages
 from observability.viewer.arrivals import Arrivals
 from observability.viewer.body import Bodies
-from observability.viewer.database import DatabaseError
 from observability.viewer.grpc_receiver import create_grpc_server
 from observability.viewer.intake import Intake
 from observability.viewer.receiver import create_receiver
 from observability.viewer.store import Store
+from observability.viewer.store.database import DatabaseError
 from observability.viewer.token import LEAST_CHARACTERS, Token
 
 STOP_TIMEOUT_S = 2

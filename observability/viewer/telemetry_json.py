@@ -16,7 +16,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from observability.viewer.stored import Link, StoredLog, StoredSpan
+from observability.viewer.store.stored import Link, StoredLog, StoredSpan
 
 
 def telemetry_json(spans: Sequence[StoredSpan], logs: Sequence[StoredLog]) -> dict[str, Any]:

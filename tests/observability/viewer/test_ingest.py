@@ -15,10 +15,9 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyVa
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from observability.viewer import logs, traces
 from observability.viewer.ingest import ingest_logs, ingest_metrics, ingest_traces
 from observability.viewer.recent import summary_json, whole_trace_json
-from observability.viewer.store import Store
+from observability.viewer.store import Store, logs, traces
 from tests.observability.viewer.samples import deep, log_request, nested, noise, request, span_id, text, trace_id
 
 RELAXED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)

@@ -4,7 +4,7 @@ import json
 import math
 
 from observability.viewer.measurements import instrument_json, series_json
-from observability.viewer.metrics import Exemplar, Instrument, Point, Series
+from observability.viewer.store.metrics import Exemplar, Instrument, Point, Series
 from tests.observability.viewer.samples import span_id, trace_id
 
 

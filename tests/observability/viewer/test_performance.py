@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from observability.viewer.performance import MAX_POINTS, performance_json
-from observability.viewer.statistics import MINUTE_NS, Bucket, Minute, OperationStatistics
+from observability.viewer.store.statistics import MINUTE_NS, Bucket, Minute, OperationStatistics
 from tests.observability.viewer.samples import trace_id
 
 START_NS = 1_000_000 * MINUTE_NS

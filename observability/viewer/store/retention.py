@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 
-from observability.viewer.blocks import drop_blocks
-from observability.viewer.database import bytes_in_use
+from observability.viewer.store.blocks import drop_blocks
+from observability.viewer.store.database import bytes_in_use
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS arrivals (minute INTEGER PRIMARY KEY, last_trace INTEGER NOT NULL);

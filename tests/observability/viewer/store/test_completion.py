@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from observability.viewer import vocabulary
 from observability.viewer.query import parse
-from observability.viewer.store import Store
+from observability.viewer.store import Store, vocabulary
 from tests.observability.viewer.samples import add, add_logs, log, number, span, text
 
 FILLING = 300

@@ -11,8 +11,8 @@ import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from observability.viewer.attributes import Attributes, decode
 from observability.viewer.query import as_text
+from observability.viewer.store.attributes import Attributes, decode
 
 MAX_KEYS = 2_000
 MAX_VALUES = 20_000

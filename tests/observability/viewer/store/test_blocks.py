@@ -3,9 +3,8 @@ from __future__ import annotations
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from observability.viewer import blocks, traces
 from observability.viewer.query import parse
-from observability.viewer.store import Store
+from observability.viewer.store import Store, blocks, traces
 from tests.observability.viewer.samples import add, noise, number, span, span_id, text, trace_id
 
 

@@ -22,8 +22,8 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Exemplar as ExemplarMessage
 
-from observability.viewer.fields import MAX_NAME, attribute_values, service_name
 from observability.viewer.query import Value
+from observability.viewer.store.fields import MAX_NAME, attribute_values, service_name
 
 MAX_SERIES = 10_000
 MAX_POINTS_PER_SERIES = 720  # an hour of one point every five seconds

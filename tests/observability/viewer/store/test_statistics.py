@@ -5,8 +5,8 @@ import statistics
 from hypothesis import given
 from hypothesis import strategies as st
 
-from observability.viewer.statistics import MINUTE_NS, Bucket, bucket_from, bucket_of, quantile_ns
 from observability.viewer.store import Store
+from observability.viewer.store.statistics import MINUTE_NS, Bucket, bucket_from, bucket_of, quantile_ns
 from tests.observability.viewer.samples import START_NS, add, span, trace_id
 
 

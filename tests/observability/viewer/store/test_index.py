@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from observability.viewer.index import Index, build_index, positions_of, with_keys
+from observability.viewer.store.index import Index, build_index, positions_of, with_keys
 
 COUNTS = st.integers(1, 600)
 

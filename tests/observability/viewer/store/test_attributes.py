@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from observability.viewer import attributes as attributes_module
-from observability.viewer.attributes import Attributes, decode, key_token, pair_token
 from observability.viewer.query import as_text
+from observability.viewer.store import attributes as attributes_module
+from observability.viewer.store.attributes import Attributes, decode, key_token, pair_token
 from tests.observability.viewer.samples import deep, number, text
 
 VALUES = st.one_of(

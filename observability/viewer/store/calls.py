@@ -9,7 +9,7 @@ import sqlite3
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from observability.viewer.statistics import MINUTE_NS
+from observability.viewer.store.statistics import MINUTE_NS
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS calls (

@@ -5,9 +5,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from observability.viewer import find
 from observability.viewer.query import parse
-from observability.viewer.store import Store
+from observability.viewer.store import Store, find
 from tests.observability.viewer.samples import START_NS, add, add_logs, log, number, span, text, trace_id
 
 FILLING = 300  # as many spans as make a block with an index

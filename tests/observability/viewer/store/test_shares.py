@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from observability.viewer.shares import Held, Row, pack, unpack
+from observability.viewer.store.shares import Held, Row, pack, unpack
 
 IDS = st.integers(0, 9).map(lambda number: number.to_bytes(8))
 UINT64 = st.integers(0, 2**64 - 1)

@@ -24,9 +24,8 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     SummaryDataPoint,
 )
 
-from observability.viewer import metrics
-from observability.viewer.metrics import Instrument
-from observability.viewer.store import Store
+from observability.viewer.store import Store, metrics
+from observability.viewer.store.metrics import Instrument
 from tests.observability.viewer.samples import noise, span_id, text, trace_id
 
 DELTA = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA

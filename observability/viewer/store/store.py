@@ -12,18 +12,18 @@ from pathlib import Path
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from observability.viewer import blocks, calls, logs, metrics, retention, statistics, traces, vocabulary
-from observability.viewer.calls import Calls, read_calls
-from observability.viewer.completion import complete_keys, complete_values
-from observability.viewer.database import Database
-from observability.viewer.find import find_logs, find_traces
-from observability.viewer.logs import LogWriter, read_logs
-from observability.viewer.metrics import Instrument, Series, read_instruments, read_points, write_metrics
 from observability.viewer.query import Query, equals
-from observability.viewer.retention import evict
-from observability.viewer.statistics import OperationStatistics, read_statistics
-from observability.viewer.stored import Found, Link, StoredLog, StoredSpan, Summary
-from observability.viewer.traces import SpanWriter, read_links, read_trace
+from observability.viewer.store import blocks, calls, logs, metrics, retention, statistics, traces, vocabulary
+from observability.viewer.store.calls import Calls, read_calls
+from observability.viewer.store.completion import complete_keys, complete_values
+from observability.viewer.store.database import Database
+from observability.viewer.store.find import find_logs, find_traces
+from observability.viewer.store.logs import LogWriter, read_logs
+from observability.viewer.store.metrics import Instrument, Series, read_instruments, read_points, write_metrics
+from observability.viewer.store.retention import evict
+from observability.viewer.store.statistics import OperationStatistics, read_statistics
+from observability.viewer.store.stored import Found, Link, StoredLog, StoredSpan, Summary
+from observability.viewer.store.traces import SpanWriter, read_links, read_trace
 
 MAX_BYTES = 256 * 1024 * 1024
 MAX_AGE_S = 7 * 24 * 3600.0

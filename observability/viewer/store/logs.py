@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 
-from observability.viewer.attributes import Attributes, field_token
-from observability.viewer.blocks import (
+from observability.viewer.store.attributes import Attributes, field_token
+from observability.viewer.store.blocks import (
     MAX_PART_BYTES,
     MAX_PART_RECORDS,
     Part,
@@ -23,12 +23,19 @@ from observability.viewer.blocks import (
     read_block,
     write_part,
 )
-from observability.viewer.index import Positions, build_index, with_keys
-from observability.viewer.records import Reader, is_id, severity_of
-from observability.viewer.stored import ROW_BYTES, StoredLog
-from observability.viewer.traces import FULL, MAX_RECORD_BYTES, MAX_RECORDS_PER_REQUEST, TOO_LARGE, TOO_MANY, in_batches
-from observability.viewer.vocabulary import Vocabulary
-from observability.viewer.wire import Group, WireLog, parse_log, regroup, split_in_parts
+from observability.viewer.store.index import Positions, build_index, with_keys
+from observability.viewer.store.records import Reader, is_id, severity_of
+from observability.viewer.store.stored import ROW_BYTES, StoredLog
+from observability.viewer.store.traces import (
+    FULL,
+    MAX_RECORD_BYTES,
+    MAX_RECORDS_PER_REQUEST,
+    TOO_LARGE,
+    TOO_MANY,
+    in_batches,
+)
+from observability.viewer.store.vocabulary import Vocabulary
+from observability.viewer.store.wire import Group, WireLog, parse_log, regroup, split_in_parts
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS log_shares (

@@ -16,10 +16,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from observability.viewer import blocks, retention
 from observability.viewer.query import Comparison, Query, Value, as_text, parse
-from observability.viewer.statistics import MINUTE_NS
-from observability.viewer.store import Store
+from observability.viewer.store import Store, blocks, retention
+from observability.viewer.store.statistics import MINUTE_NS
 from tests.observability.viewer.samples import START_NS, span_id, text, trace_id
 
 KINDS = {1: "internal", 2: "server", 3: "client", 4: "producer", 5: "consumer"}
@@ -173,7 +172,7 @@ class StoreMachine(RuleBasedStateMachine):
             "OPEN_BLOCKS": 4,
         }.items():
             self.stack.enter_context(patch.object(blocks, name, number))
-        self.stack.enter_context(patch("observability.viewer.traces.MAX_PART_RECORDS", 8))
+        self.stack.enter_context(patch("observability.viewer.store.traces.MAX_PART_RECORDS", 8))
         folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
         self.store = Store(folder)
         self.stack.callback(self.store.close)

@@ -13,8 +13,8 @@ from typing import Any
 
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 
-from observability.viewer.attributes import Attributes, field_token
-from observability.viewer.blocks import (
+from observability.viewer.store.attributes import Attributes, field_token
+from observability.viewer.store.blocks import (
     MAX_PART_BYTES,
     MAX_PART_RECORDS,
     Part,
@@ -24,14 +24,14 @@ from observability.viewer.blocks import (
     read_block,
     write_part,
 )
-from observability.viewer.calls import Edges, Operation
-from observability.viewer.fields import ERROR, KINDS, MAX_NAME, STATUSES
-from observability.viewer.index import Positions, build_index, with_keys
-from observability.viewer.shares import Held, Row, pack, unpack
-from observability.viewer.statistics import Tally
-from observability.viewer.stored import ROW_BYTES, Link, Root, StoredSpan, Summary
-from observability.viewer.vocabulary import Vocabulary
-from observability.viewer.wire import Group, WireSpan, parse_span, regroup, split_in_parts
+from observability.viewer.store.calls import Edges, Operation
+from observability.viewer.store.fields import ERROR, KINDS, MAX_NAME, STATUSES
+from observability.viewer.store.index import Positions, build_index, with_keys
+from observability.viewer.store.shares import Held, Row, pack, unpack
+from observability.viewer.store.statistics import Tally
+from observability.viewer.store.stored import ROW_BYTES, Link, Root, StoredSpan, Summary
+from observability.viewer.store.vocabulary import Vocabulary
+from observability.viewer.store.wire import Group, WireSpan, parse_span, regroup, split_in_parts
 
 MAX_SPANS_PER_TRACE = 20_000
 MAX_RECORD_BYTES = 1024 * 1024

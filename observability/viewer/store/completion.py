@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
-from observability.viewer.attributes import decode, key_token
-from observability.viewer.blocks import Signal, read_open
-from observability.viewer.fields import KINDS, SEVERITIES, STATUSES
 from observability.viewer.query import FIELDS, as_text
-from observability.viewer.vocabulary import known_keys, known_values
-from observability.viewer.wire import parse_log, parse_span
+from observability.viewer.store.attributes import decode, key_token
+from observability.viewer.store.blocks import Signal, read_open
+from observability.viewer.store.fields import KINDS, SEVERITIES, STATUSES
+from observability.viewer.store.vocabulary import known_keys, known_values
+from observability.viewer.store.wire import parse_log, parse_span
 
 MOST = 50
 _SIGNALS: tuple[Signal, ...] = ("span", "log")

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from observability.viewer.calls import Calls
-from observability.viewer.statistics import MINUTE_NS
 from observability.viewer.store import Store
+from observability.viewer.store.calls import Calls
+from observability.viewer.store.statistics import MINUTE_NS
 from tests.observability.viewer.samples import START_NS, add, span, span_id, trace_id
 
 FOREVER = 2**63 - 1

@@ -12,9 +12,8 @@ import pytest
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from observability.viewer import traces
 from observability.viewer.query import parse
-from observability.viewer.store import Store
+from observability.viewer.store import Store, traces
 from tests.observability.viewer.samples import (
     START_NS,
     add,

@@ -10,8 +10,8 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
-from observability.viewer import wire
-from observability.viewer.wire import Group, join, parse_log, parse_span, regroup, split, split_in_parts
+from observability.viewer.store import wire
+from observability.viewer.store.wire import Group, join, parse_log, parse_span, regroup, split, split_in_parts
 from tests.observability.viewer.samples import log, span, text
 
 GROUPS = st.lists(

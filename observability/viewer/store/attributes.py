@@ -13,8 +13,8 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from observability.viewer.fields import plain_value, service_name
 from observability.viewer.query import Value, as_text
+from observability.viewer.store.fields import plain_value, service_name
 
 _MAX_REMEMBERED = 20_000
 _MAX_VALUES_PER_KEY = 1_000

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from observability.viewer.wire import Group, join, split
+from observability.viewer.store.wire import Group, join, split
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
-from observability.viewer.attributes import decode
-from observability.viewer.fields import (
+from observability.viewer.query import Comparison, Query, Value, as_text
+from observability.viewer.store.attributes import decode
+from observability.viewer.store.fields import (
     ERROR,
     KINDS,
     MAX_NAME,
@@ -18,8 +19,7 @@ from observability.viewer.fields import (
     plain_value,
     service_name,
 )
-from observability.viewer.query import Comparison, Query, Value, as_text
-from observability.viewer.wire import WireLog, WireSpan, parse_log, parse_span
+from observability.viewer.store.wire import WireLog, WireSpan, parse_log, parse_span
 
 _MAX_REMEMBERED = 20_000
 _MAX_NS = 2**63 - 1

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from observability.viewer import database as database_module
-from observability.viewer.database import Database, DatabaseError
 from observability.viewer.store import Store
+from observability.viewer.store import database as database_module
+from observability.viewer.store.database import Database, DatabaseError
 from tests.observability.viewer.samples import add, span, trace_id
 
 

@@ -1,0 +1,15 @@
+"""The viewer's file: records come in, are kept within bounds, and are found again.
+
+`Store` in `store` is the way in and out; each other module has a concept, and its own tables in the same transaction.
+
+- `wire` (a request, decoded one level deep), `traces` over `shares`, and `logs`: records by trace.
+- `blocks`: many records in one row; `index`, `attributes`: which of them have which attributes; `vocabulary`: which
+  attributes there are at all.
+- `statistics` and `calls`, counted as spans come; `metrics`.
+- `retention`: what goes; `database`: the file.
+- `find` over `records` (one, as a query looks at it) and `fields`; `completion`; `stored`: what comes out.
+"""
+
+from observability.viewer.store.store import Store
+
+__all__ = ["Store"]
