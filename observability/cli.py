@@ -11,7 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -110,14 +110,12 @@ def viewer(
 
     On another address than the loopback it asks everybody for a token: CLEARSPAN_VIEWER_TOKEN, or one that it prints.
     """
-    from observability.secret_files import SecretError, variable
     from observability.viewer.server import Ports, ViewerError, run_viewer
 
+    token, ports = _viewer_token(), Ports(port, otlp_port, grpc_port)
     try:
-        token = variable("CLEARSPAN_VIEWER_TOKEN")
-        ports = Ports(port, otlp_port, grpc_port)
         asyncio.run(run_viewer(host=host, ports=ports, data_dir=data_dir, token=token, origins=allow_origin or ()))
-    except (SecretError, ViewerError) as error:
+    except ViewerError as error:
         _fail(error)
 
 
@@ -191,7 +189,7 @@ def doctor(
     from observability.doctor import examine
 
     wrong = False
-    for finding in examine(os.environ, url.rstrip("/")):
+    for finding in examine(os.environ, url.rstrip("/"), _viewer_token()):
         wrong |= finding.mark == "wrong"
         advice = f"\n       {finding.advice}" if finding.advice else ""
         typer.echo(f"{finding.mark:5}  {finding.what}{advice}")
@@ -215,7 +213,7 @@ def traces(
     from observability.look import LookError, Viewer, trace_line
 
     try:
-        found = Viewer(url).traces(query, limit=limit)
+        found = Viewer(url, _viewer_token()).traces(query, limit=limit)
     except LookError as error:
         _fail(error)
     for one in reversed(found["traces"]):
@@ -234,7 +232,7 @@ def trace(
     """Draw one trace of a running viewer as a tree."""
     from observability.look import LookError, Viewer, trace_tree
 
-    viewer = Viewer(url)
+    viewer = Viewer(url, _viewer_token())
     try:
         found = viewer.trace(trace_id)
     except LookError as error:
@@ -254,7 +252,7 @@ def logs(
     """Show log records of a running viewer, the newest last."""
     from observability.look import LookError, Viewer, log_line
 
-    viewer = Viewer(url)
+    viewer = Viewer(url, _viewer_token())
     try:
         for one in viewer.follow(query, limit=limit) if follow else viewer.logs(query, limit=limit):
             typer.echo(json.dumps(one) if as_json else log_line(one))
@@ -334,6 +332,15 @@ def _on_undelivered(context: typer.Context, work: Callable[[Undelivered], Awaita
         _fail(error)
 
 
+def _viewer_token() -> str | None:
+    from observability.secret_files import SecretError, variable
+
+    try:
+        return variable("CLEARSPAN_VIEWER_TOKEN")
+    except SecretError as error:
+        _fail(error)
+
+
 def _list_faults(name: str, remote: RemoteFaults) -> None:
     from observability.faults.remote import FaultError
 
@@ -348,7 +355,7 @@ def _list_faults(name: str, remote: RemoteFaults) -> None:
         typer.echo(f"{name}: none")
 
 
-def _fail(reason: object) -> None:
+def _fail(reason: object) -> NoReturn:
     print(f"clearspan: {reason}", file=sys.stderr)  # noqa: T201 - a command line's own output
     raise typer.Exit(1)
 

@@ -39,17 +39,18 @@ class Finding:
     advice: str = ""
 
 
-def examine(environ: Mapping[str, str], viewer_url: str) -> Iterator[Finding]:
+def examine(environ: Mapping[str, str], viewer_url: str, token: str | None = None) -> Iterator[Finding]:
     """All findings, the cheapest to look for first.
 
     Args:
         environ: Variables of the process.
         viewer_url: Where the pages of a viewer may be.
+        token: What the viewer asks for, if it listens beyond the loopback.
     """
     yield from variables(environ)
     yield instrumentations()
     unheard = list(unreachable(environ))
-    yield from unheard or sent_and_found(viewer_url)
+    yield from unheard or sent_and_found(viewer_url, token)
 
 
 def variables(environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -94,7 +95,7 @@ def unreachable(environ: Mapping[str, str]) -> Iterator[Finding]:
             yield Finding("wrong", f"nobody answers at {host}:{port} ({error.strerror or error})", advice)
 
 
-def sent_and_found(viewer_url: str) -> Iterator[Finding]:
+def sent_and_found(viewer_url: str, token: str | None = None) -> Iterator[Finding]:
     """Send a span and a log line, as the variables say, and look for the span in the viewer."""
     try:
         telemetry = Telemetry.from_environment(SERVICE)
@@ -118,7 +119,7 @@ def sent_and_found(viewer_url: str) -> Iterator[Finding]:
     if not sampled:
         yield Finding("note", "the span was not among those that are kept", "run it with OTEL_TRACES_SAMPLER=always_on")
     elif not refused:
-        yield _found(viewer_url, format_trace_id(span.get_span_context().trace_id))
+        yield _found(viewer_url, token, format_trace_id(span.get_span_context().trace_id))
 
 
 class _Complaints(logging.Handler):
@@ -133,13 +134,18 @@ class _Complaints(logging.Handler):
             self.heard.setdefault(record.name, scrub_text(" ".join(record.getMessage().split()))[0])
 
 
-def _found(viewer_url: str, trace_id: str) -> Finding:
+def _found(viewer_url: str, token: str | None, trace_id: str) -> Finding:
     deadline = time.monotonic() + _FIND_TIMEOUT_S
-    with httpx.Client(base_url=viewer_url, trust_env=False, timeout=_FIND_TIMEOUT_S) as client:
+    headers = {} if token is None else {"authorization": f"Bearer {token}"}
+    with httpx.Client(base_url=viewer_url, trust_env=False, timeout=_FIND_TIMEOUT_S, headers=headers) as client:
         while True:
             try:
-                if client.get(f"/api/traces/{trace_id}").is_success:
+                answer = client.get(f"/api/traces/{trace_id}")
+                if answer.is_success:
                     return Finding("ok", f"the span is in the viewer: {viewer_url}/trace/{trace_id}")
+                if answer.status_code == httpx.codes.UNAUTHORIZED:
+                    what = f"the viewer at {viewer_url} asks for its token"
+                    return Finding("note", what, "set CLEARSPAN_VIEWER_TOKEN to it")
             except httpx.HTTPError as error:
                 advice = f"{scrub_text(str(error))[0]}; name another with --url"
                 return Finding("note", f"no viewer or Jaeger answers at {viewer_url}", advice)

@@ -38,10 +38,12 @@ class Viewer:
 
     Args:
         url: Where its pages are.
+        token: What it asks for, if it listens beyond the loopback.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str | None = None) -> None:
         self._url = url.rstrip("/")
+        self._headers = {} if token is None else {"authorization": f"Bearer {token}"}
 
     def traces(self, query: str, *, limit: int) -> dict[str, Any]:
         """The newest traces that a query asks for; `complete` says whether all were looked at.
@@ -96,8 +98,10 @@ class Viewer:
 
     def _ask(self, path: str, query: Mapping[str, str]) -> dict[str, Any]:
         try:
-            with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client:
+            with httpx.Client(timeout=TIMEOUT_S, trust_env=False, headers=self._headers) as client:
                 answer = client.get(f"{self._url}{path}", params=query)
+            if answer.status_code == httpx.codes.UNAUTHORIZED:
+                raise LookError(f"the viewer at {self._url} asks for its token: set CLEARSPAN_VIEWER_TOKEN to it")
             told = answer.json()
         except httpx.TransportError as error:
             raise LookError(

@@ -21,6 +21,7 @@ from observability.viewer.app import create_pages
 from observability.viewer.arrivals import Arrivals
 from observability.viewer.ingest import ingest_logs, ingest_traces
 from observability.viewer.store import Store
+from observability.viewer.token import Token
 from tests.observability.viewer.samples import (
     START_NS,
     called,
@@ -167,6 +168,20 @@ async def test_no_viewer(url: str) -> None:
         1,
         f"clearspan: no viewer answers at {url}; start one with `clearspan viewer`, or name it with --url\n",
     )
+
+
+async def test_token(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A viewer that asks for its token is told it from the variable; without, it is said which."""
+    token = "a token of the test"
+    async with serving(create_pages(store, Arrivals(), otlp_url="", token=Token(token))) as served:
+        url = f"http://127.0.0.1:{served.port}"
+        code, _, err = await _clearspan("traces", "--url", url)
+        assert (code, err) == (
+            1,
+            f"clearspan: the viewer at {url} asks for its token: set CLEARSPAN_VIEWER_TOKEN to it\n",
+        )
+        monkeypatch.setenv("CLEARSPAN_VIEWER_TOKEN", token)
+        assert await _clearspan("traces", "--url", url) == (0, "", "")
 
 
 @pytest.mark.parametrize("answer", [{"detail": "Not Found"}, ["not", "found"], {"errors": []}])
