@@ -88,8 +88,7 @@ def test_unknown_trace(viewer: Viewer, page: Page) -> None:
     expect(page.locator("#title")).to_contain_text("the address names none")
 
 
-@pytest.mark.parametrize("width", [1280, 400])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
 def test_accessible(viewer: Viewer, page: Page, width: int, scheme: str) -> None:
     """Axe finds nothing serious, and nothing is wider than the window."""
     page.set_viewport_size({"width": width, "height": 800})

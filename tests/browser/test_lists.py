@@ -81,8 +81,7 @@ def test_hostile_text_is_text(viewer: Viewer, page: Page) -> None:
     assert trouble == []
 
 
-@pytest.mark.parametrize("width", [1280, 400])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
 def test_accessible(viewer: Viewer, page: Page, width: int, scheme: str) -> None:
     """Axe finds nothing wrong, with data, without, and while a query is typed."""
     page.set_viewport_size({"width": width, "height": 800})

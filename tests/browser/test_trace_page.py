@@ -492,8 +492,7 @@ def test_theme(viewer: Viewer, page: Page) -> None:
     assert scheme() == dark
 
 
-@pytest.mark.parametrize("width", [1280, 400])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
 def test_accessible(viewer: Viewer, page: Page, width: int, scheme: str) -> None:
     """Axe finds nothing serious, whatever is open."""
     page.set_viewport_size({"width": width, "height": 800})
