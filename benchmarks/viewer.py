@@ -106,14 +106,14 @@ class Sender:
         trace_id = self._chance.randbytes(12) + _ID_MARK
         self.trace_ids.append(trace_id)
         route = self._chance.choice(_ROUTES)
-        status = self._chance.choice(_STATUSES) if self._chance.random() < 0.05 else 200  # noqa: PLR2004
+        status = self._chance.choice(_STATUSES) if self._chance.random() < 0.05 else 200  # noqa: PLR2004 - one of twenty is none
         start = int(self._chance.random() * 3e9)
         length = int(self._chance.lognormvariate(16, 1)) % 900_000_000 + 1_000_000
 
         def span(service: str, name: str, kind: Span.SpanKind.ValueType, parent: bytes, depth: int) -> bytes:
             span_id = self._chance.randbytes(8)
             begin, end = start + depth * 10_000, start + length - depth * 10_000
-            failed = status >= 500 and depth < 3  # noqa: PLR2004
+            failed = status >= 500 and depth < 3  # noqa: PLR2004 - but not its statements
             self._spans[service].append(
                 Span(
                     trace_id=trace_id,
@@ -214,7 +214,7 @@ def _send(sender: Sender, rounds: int, folder: Path) -> tuple[float, float, floa
                 connection.request("POST", "/v1/traces", body, {"content-type": "application/x-protobuf"})
                 answer = connection.getresponse()
                 partial = ExportTraceServiceResponse.FromString(answer.read()).partial_success
-                if answer.status != 200 or partial.rejected_spans:  # noqa: PLR2004
+                if answer.status != 200 or partial.rejected_spans:  # noqa: PLR2004 - OK
                     raise RuntimeError(f"refused: {answer.status} {partial}")
         took = time.perf_counter() - began
         used = sum(process.cpu_times()[:2]) - used
@@ -267,7 +267,7 @@ def _reading(folder: Path, sender: Sender, rounds: int) -> Iterator[Figure]:
             query = parse(text)
             found = store.find(query)
             told = f"{len(found.traces)} found" + ("" if found.complete else ", not all looked at")
-            yield _timed(f"search: {name}, {told}", 100, lambda _: store.find(query))  # noqa: B023
+            yield _timed(f"search: {name}, {told}", 100, lambda _: store.find(query))  # noqa: B023 - called before the next one
 
         def services(_repeat: int) -> None:
             store.operations_between(0, 2**63 - 1)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from observability.events.undelivered import Undelivered
     from observability.faults.remote import RemoteFaults
 
+VIEWER_URL = "http://127.0.0.1:16686"
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 DataDir = Annotated[Path, typer.Option(envvar="CLEARSPAN_DATA_DIR", help="Folder of the databases.")]
@@ -183,7 +185,7 @@ def fault(
 
 @app.command()
 def doctor(
-    url: Annotated[str, typer.Option(help="Where the pages of a viewer, or Jaeger's, are.")] = "http://127.0.0.1:16686",
+    url: Annotated[str, typer.Option(help="Where the pages of a viewer, or Jaeger's, are.")] = VIEWER_URL,
 ) -> None:
     """Find out why no telemetry arrives: look at the OTEL_ variables, send a span, and look for it."""
     from observability.doctor import examine
@@ -207,7 +209,7 @@ def traces(
     *,
     limit: Annotated[int, typer.Option(min=1, max=1500, help="Traces that are shown, the newest.")] = 20,
     as_json: AsJson = False,
-    url: ViewerUrl = "http://127.0.0.1:16686",
+    url: ViewerUrl = VIEWER_URL,
 ) -> None:
     """List the newest traces of a running viewer."""
     from observability.look import LookError, Viewer, trace_line
@@ -227,7 +229,7 @@ def trace(
     trace_id: Annotated[str, typer.Argument(help="Id of a trace: up to 32 hexadecimal digits.")],
     *,
     as_json: Annotated[bool, typer.Option("--json", help="In the shape of Jaeger's API, with logs.")] = False,
-    url: ViewerUrl = "http://127.0.0.1:16686",
+    url: ViewerUrl = VIEWER_URL,
 ) -> None:
     """Draw one trace of a running viewer as a tree."""
     from observability.look import LookError, Viewer, trace_tree
@@ -247,7 +249,7 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until it is stopped.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Records that are shown, the newest.")] = 50,
     as_json: AsJson = False,
-    url: ViewerUrl = "http://127.0.0.1:16686",
+    url: ViewerUrl = VIEWER_URL,
 ) -> None:
     """Show log records of a running viewer, the newest last."""
     from observability.look import LookError, Viewer, log_line

@@ -18,7 +18,6 @@ from observability.jaeger import spans_of
 from observability.logs import escape
 from observability.tree import Log, Span, render
 
-VIEWER_URL = "http://127.0.0.1:16686"
 TIMEOUT_S = 10.0
 FOLLOW_EVERY_S = 1.0
 LATE_US = 30_000_000

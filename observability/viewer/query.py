@@ -38,7 +38,7 @@ FIELDS = {
 Operator: TypeAlias = Literal["=", "!=", ">", ">=", "<", "<="]
 Value: TypeAlias = str | int | float | bool
 
-_UNITS_NS = {"ns": 1, "us": 1000, "µs": 1000, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+UNITS_NS = {"ns": 1, "us": 1000, "µs": 1000, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _NUMBER = re.compile(r"([+-]?[0-9]{1,18}(?:\.[0-9]{1,18})?)(ns|us|µs|ms|s|m|h)?")
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _TOKEN = re.compile(
@@ -183,7 +183,7 @@ def _comparison(key: str, operator: str, value: str, *, negated: bool) -> Compar
         _plain(key),
         cast("Operator", operator),  # the token's expression has no other
         (plain,) if value.startswith('"') else tuple(plain.split("*")),
-        None if number is None else float(number[1]) * _UNITS_NS[number[2] or "ns"],
+        None if number is None else float(number[1]) * UNITS_NS[number[2] or "ns"],
         negated,
     )
 

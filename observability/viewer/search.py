@@ -14,7 +14,7 @@ from typing import Any
 from starlette.datastructures import QueryParams
 
 from observability.viewer.jaeger import span_tags
-from observability.viewer.query import Comparison, Query, equals
+from observability.viewer.query import UNITS_NS, Comparison, Query, equals
 from observability.viewer.store import Store
 from observability.viewer.store.stored import StoredSpan
 
@@ -22,8 +22,6 @@ DEFAULT_LIMIT, MAX_LIMIT = 100, 1500
 MAX_SPANS = 100_000
 MAX_BYTES = 16 * 1024 * 1024
 """Of the spans of one answer as they are stored; in memory it takes about twenty times as much."""
-
-_UNITS_NS = {"ns": 1, "us": 1000, "µs": 1000, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 
 
 class BadParameterError(Exception):
@@ -182,7 +180,7 @@ def _duration(query: QueryParams, name: str) -> int | None:
     match = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ns|us|µs|ms|s|m|h)", text)
     if match is None:
         raise BadParameterError(f"{name} must be a duration such as 1.2s, 100ms or 500us")
-    return round(float(match[1]) * _UNITS_NS[match[2]])
+    return round(float(match[1]) * UNITS_NS[match[2]])
 
 
 def _tags(query: QueryParams) -> dict[str, str]:

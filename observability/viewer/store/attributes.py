@@ -7,6 +7,8 @@ found by a token is looked at again.
 from __future__ import annotations
 
 import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
@@ -15,6 +17,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from observability.viewer.query import Value, as_text
 from observability.viewer.store.fields import plain_value, service_name
+from observability.viewer.store.index import Positions
 
 _MAX_REMEMBERED = 20_000
 _MAX_VALUES_PER_KEY = 1_000
@@ -116,6 +119,20 @@ class Attributes:
         if key.is_http_status and len(text) == 3 and text.isdigit():  # noqa: PLR2004 - digits
             self.http_statuses[token] = int(text)
         return token
+
+    def positions(self, records: Iterable[Sequence[bytes]]) -> Positions:
+        """The positions of records by the tokens of their encoded attributes.
+
+        Raises:
+            google.protobuf.message.DecodeError: One is no attribute.
+        """
+        positions: defaultdict[int, list[int]] = defaultdict(list)
+        tokens, learn = self.tokens.get, self.learn
+        for position, attributes in enumerate(records):
+            for encoded in attributes:
+                token = tokens(encoded)
+                positions[learn(encoded) if token is None else token].append(position)
+        return positions
 
     def resource(self, encoded: bytes) -> ResourceFacts:
         """What is known of an encoded resource.

@@ -7,8 +7,6 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-MAX_RECORDS = 2**15
-
 # The token of those that have an attribute twice, or one that their resource has too: only one of the values counts.
 _AMBIGUOUS = 0
 

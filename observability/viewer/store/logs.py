@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
@@ -118,7 +118,8 @@ class LogWriter:
         numbers: dict[bytes, int],
     ) -> None:
         records = [log.record for log in logs]
-        positions = self._positions(records)  # of an open block too: so its attributes are known to be well-formed
+        # Of an open block too: so its attributes are known to be well-formed.
+        positions = self._attributes.positions(record.attributes for record in records)
         times = [log.time_ns for log in logs]
         part = Part(
             regroup(groups, [(log.group, log.encoded) for log in logs]),
@@ -138,20 +139,11 @@ class LogWriter:
             [(trace, number, array("H", held).tobytes()) for trace, held in shares.items()],
         )
 
-    def _positions(self, records: Iterable[WireLog]) -> Positions:
-        """The positions of records by the tokens of their attributes."""
-        positions: defaultdict[int, list[int]] = defaultdict(list)
-        tokens, learn = self._attributes.tokens.get, self._attributes.learn
-        for position, record in enumerate(records):
-            for encoded in record.attributes:
-                token = tokens(encoded)
-                positions[learn(encoded) if token is None else token].append(position)
-        return positions
-
     def _index_again(self, connection: sqlite3.Connection, groups: Sequence[Group]) -> tuple[bytes, bytes, bytes]:
         self._attributes.forget()
         records = [parse_log(encoded) for group in groups for encoded in group.records]
-        return self._index(connection, groups, records, self._positions(records))
+        positions = self._attributes.positions(record.attributes for record in records)
+        return self._index(connection, groups, records, positions)
 
     def _index(
         self, connection: sqlite3.Connection, groups: Sequence[Group], records: Sequence[WireLog], positions: Positions

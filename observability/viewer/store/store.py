@@ -12,7 +12,7 @@ from pathlib import Path
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from observability.viewer.query import Query, equals
+from observability.viewer.query import Query
 from observability.viewer.store import blocks, calls, logs, metrics, retention, statistics, traces, vocabulary
 from observability.viewer.store.calls import Calls, read_calls
 from observability.viewer.store.completion import complete_keys, complete_values
@@ -22,7 +22,7 @@ from observability.viewer.store.logs import LogWriter, read_logs
 from observability.viewer.store.metrics import Instrument, Series, read_instruments, read_points, write_metrics
 from observability.viewer.store.retention import evict
 from observability.viewer.store.statistics import OperationStatistics, read_statistics
-from observability.viewer.store.stored import Found, Link, StoredLog, StoredSpan, Summary
+from observability.viewer.store.stored import Found, Link, StoredLog, StoredSpan
 from observability.viewer.store.traces import SpanWriter, read_links, read_trace
 
 MAX_BYTES = 256 * 1024 * 1024
@@ -137,11 +137,6 @@ class Store:
         """The newest traces that began within the time, and of which one span meets the whole query."""
         with self._database.reading() as connection:
             return find_traces(connection, query, start_ns, end_ns, limit)
-
-    def recent(self, *, service: str | None = None, limit: int) -> list[Summary]:
-        """The newest traces, newest first."""
-        query: Query = () if service is None else (equals("service", service),)
-        return self.find(query, limit=limit).traces
 
     def trace(self, trace_id: bytes) -> list[StoredSpan]:
         """The spans of a trace by their start; empty if it is not known."""

@@ -190,7 +190,7 @@ class SpanWriter:
         operations = write_operations(connection, {span.operation for span in kept}, last_trace)
         _count(connection, traces.values(), operations, last_trace)
         _write_traces(connection, traces.values())
-        positions = self._positions(span.span for span in kept)
+        positions = self._attributes.positions(span.span.attributes for span in kept)
         statuses = self._http_statuses(positions)
         shares: dict[int, list[tuple[int, ArrivedSpan]]] = defaultdict(list)
         numbers = []
@@ -219,16 +219,6 @@ class SpanWriter:
         )
         _write_links(connection, kept, traces, last_trace)
 
-    def _positions(self, spans: Iterable[WireSpan]) -> Positions:
-        """The positions of spans by the tokens of their attributes."""
-        positions: defaultdict[int, list[int]] = defaultdict(list)
-        tokens, learn = self._attributes.tokens.get, self._attributes.learn
-        for position, span in enumerate(spans):
-            for encoded in span.attributes:
-                token = tokens(encoded)
-                positions[learn(encoded) if token is None else token].append(position)
-        return positions
-
     def _http_statuses(self, positions: Positions) -> dict[int, int]:
         """HTTP statuses by the positions of the spans that have one."""
         known, found = self._attributes.http_statuses, dict[int, int]()
@@ -239,7 +229,7 @@ class SpanWriter:
     def _index_again(self, connection: sqlite3.Connection, groups: Sequence[Group]) -> tuple[bytes, bytes, bytes]:
         self._attributes.forget()
         spans = [parse_span(encoded) for group in groups for encoded in group.records]
-        return self._index(connection, groups, spans, self._positions(spans))
+        return self._index(connection, groups, spans, self._attributes.positions(span.attributes for span in spans))
 
     def _index(
         self, connection: sqlite3.Connection, groups: Sequence[Group], spans: Sequence[WireSpan], positions: Positions

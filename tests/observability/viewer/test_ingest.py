@@ -76,7 +76,7 @@ def test_any_spans(store: Store, spans: list[Span], service: str) -> None:
     refused, _ = _rejected(ingest_traces(request(spans, service=service).SerializeToString(), store))
     assert refused <= len(spans)
     assert store.counts()[1] - before <= len(spans) - refused
-    for summary in store.recent(limit=10):
+    for summary in store.find((), limit=10).traces:
         json.dumps(summary_json(summary), allow_nan=False)
         json.dumps(whole_trace_json(store.trace(summary.trace_id), []), allow_nan=False)
 

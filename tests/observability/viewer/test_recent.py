@@ -44,7 +44,7 @@ def _trace(store: Store, *attributes: KeyValue) -> None:
 def test_summary(store: Store) -> None:
     """A row of the list says what its trace is, how long it took, and where."""
     _trace(store, number("http.response.status_code", 503))
-    assert summary_json(store.recent(limit=1)[0]) == {
+    assert summary_json(store.find((), limit=1).traces[0]) == {
         "traceID": trace_id(1).hex(),
         "name": "POST /orders",
         "service": "orders",
@@ -61,7 +61,7 @@ def test_summary(store: Store) -> None:
 def test_no_status(store: Store, attributes: list[KeyValue]) -> None:
     """A root without an HTTP status, or with one that is no number, has none."""
     _trace(store, *attributes)
-    assert summary_json(store.recent(limit=1)[0])["status"] is None
+    assert summary_json(store.find((), limit=1).traces[0])["status"] is None
 
 
 def test_exact_times(store: Store) -> None:

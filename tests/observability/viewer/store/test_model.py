@@ -249,7 +249,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def summaries(self) -> None:
         """Summaries count what is there."""
-        for summary in self.store.recent(limit=50):
+        for summary in self.store.find((), limit=50).traces:
             spans = [span for span in self.spans.values() if span.trace == int.from_bytes(summary.trace_id)]
             assert summary.spans == len(spans)
             assert summary.errors == sum(span.code == 2 for span in spans)

@@ -12,7 +12,7 @@ import pytest
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from observability.viewer.query import parse
+from observability.viewer.query import equals, parse
 from observability.viewer.store import Store, traces
 from tests.observability.viewer.samples import (
     START_NS,
@@ -208,7 +208,7 @@ def test_logs_of_no_trace(store: Store) -> None:
 def test_logs_before_spans(store: Store) -> None:
     """Logs that come before the spans of their trace are kept with it."""
     add_logs(store, log(1, body="early"))
-    assert (_found(store), store.recent(limit=5)) == ([], [])
+    assert (_found(store), store.find((), limit=5).traces) == ([], [])
     add(store, span(1))
     assert _found(store) == [1]
     assert len(store.logs(trace_id(1))) == 1
@@ -233,13 +233,13 @@ def test_recent(store: Store) -> None:
     add(store, span(1, 2, 1, start_ns=20, end_ns=60, error=True), service="payments")
     add(store, span(1, 1, start_ns=10, end_ns=50, attributes=[number("http.response.status_code", 418)]))
     add(store, span(2, start_ns=5))
-    summary, other = store.recent(limit=5)
+    summary, other = store.find((), limit=5).traces
     assert (summary.start_ns - START_NS, summary.end_ns - START_NS) == (10, 60)
     assert (summary.spans, summary.errors) == (2, 1)
     assert (summary.root.span_id, summary.root.service, summary.root.http_status) == (span_id(1), "orders", 418)
     assert summary.services == [("orders", 1, 0), ("payments", 1, 1)]
     assert other.trace_id == trace_id(2)
-    assert [one.trace_id for one in store.recent(service="payments", limit=5)] == [trace_id(1)]
+    assert [one.trace_id for one in store.find((equals("service", "payments"),), limit=5).traces] == [trace_id(1)]
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_recent(store: Store) -> None:
 def test_root(store: Store, spans: list[Span], root: int) -> None:
     """The root is the earliest span without a parent or, if all have one, the earliest."""
     add(store, *spans)
-    assert store.recent(limit=1)[0].root.span_id == span_id(root)
+    assert store.find((), limit=1).traces[0].root.span_id == span_id(root)
 
 
 def test_links(store: Store) -> None:
