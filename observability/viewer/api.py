@@ -21,6 +21,7 @@ from observability.viewer.search import BadParameterError, parse_limit, parse_ti
 from observability.viewer.senders import senders_json
 from observability.viewer.store import Store
 from observability.viewer.telemetry_json import link_json, telemetry_json
+from observability.viewer.usual import usual_json
 
 DEFAULT_SPAN_NS = 15 * 60 * 10**9
 """How far back statistics look if no start is given."""
@@ -111,6 +112,10 @@ def api_routes(store: Store, arrivals: Arrivals, *, otlp_url: str, threaded: Thr
         links = [link_json(one) for one in store.links_to(trace_id)]
         return JSONResponse(telemetry_json(spans, store.logs(trace_id)) | {"linkedFrom": links}, headers=as_file)
 
+    def usual(request: Request) -> Response:
+        alike = store.alike(parse_trace_id(request.path_params["trace_id"]))
+        return failure(404, "trace not found") if alike is None else JSONResponse(usual_json(alike))
+
     def arrived(_request: Request) -> Response:
         now_ns = time.time_ns()
         told = {"now": now_ns // 1000, "otlp": otlp_url, "senders": senders_json(store, now_ns)}
@@ -128,6 +133,7 @@ def api_routes(store: Store, arrivals: Arrivals, *, otlp_url: str, threaded: Thr
         "arrivals": arrived,
         "recent/{trace_id}": whole_trace,
         "recent/{trace_id}/otlp": trace_as_otlp,
+        "recent/{trace_id}/usual": usual,
     }
     return [Route(f"/api/{path}", threaded(handler)) for path, handler in handlers.items()]
 

@@ -146,11 +146,19 @@ def find_traces(
     connection: sqlite3.Connection, query: Query, start_ns: int | None, end_ns: int | None, limit: int
 ) -> Found:
     """The newest traces that began within the time, and of which one span meets the whole query."""
-    deadline = time.monotonic() + TIME_LIMIT_S
-    earliest, latest = start_ns or 0, _MAX_NS if end_ns is None else end_ns
     trace_id = _only_trace(query)
     if trace_id is not None:
-        return _find_in_trace(connection, query, trace_id, earliest, latest)
+        return _find_in_trace(connection, query, trace_id, start_ns or 0, _MAX_NS if end_ns is None else end_ns)
+    numbers, complete, searched_to_ns = find_numbers(connection, query, start_ns, end_ns, limit)
+    return Found(read_summaries(connection, numbers), complete, searched_to_ns)
+
+
+def find_numbers(
+    connection: sqlite3.Connection, query: Query, start_ns: int | None, end_ns: int | None, limit: int
+) -> tuple[list[int], bool, int]:
+    """The numbers of these traces, and how far the search came, as `Found` tells it; no condition names a trace."""
+    deadline = time.monotonic() + TIME_LIMIT_S
+    earliest, latest = start_ns or 0, _MAX_NS if end_ns is None else end_ns
     oldest = oldest_trace(connection)
     reader = Reader()
     starts: dict[int, int] = {}  # of the traces found, by number
@@ -180,8 +188,7 @@ def find_traces(
         starts |= wanted
         if len(starts) > limit:
             starts = dict(sorted(starts.items(), key=_newest_first)[:limit])
-    numbers = [number for number, _ in sorted(starts.items(), key=_newest_first)]
-    return Found(read_summaries(connection, numbers), complete, searched_to_ns)
+    return [number for number, _ in sorted(starts.items(), key=_newest_first)], complete, searched_to_ns
 
 
 def find_logs(

@@ -20,6 +20,7 @@ from observability.viewer.store.database import Database
 from observability.viewer.store.find import find_logs, find_traces
 from observability.viewer.store.logs import LogWriter, read_logs
 from observability.viewer.store.metrics import Instrument, Series, read_instruments, read_points, write_metrics
+from observability.viewer.store.outline import Alike, read_alike
 from observability.viewer.store.retention import evict
 from observability.viewer.store.statistics import OperationStatistics, read_statistics
 from observability.viewer.store.stored import Found, Link, StoredLog, StoredSpan
@@ -142,6 +143,11 @@ class Store:
         """The spans of a trace by their start; empty if it is not known."""
         with self._database.reading() as connection:
             return read_trace(connection, trace_id)
+
+    def alike(self, trace_id: bytes) -> Alike | None:
+        """A trace beside others of the same request, without their bodies; None if it is not known."""
+        with self._database.reading() as connection:
+            return read_alike(connection, trace_id)
 
     def logs(self, trace_id: bytes) -> list[StoredLog]:
         """The log records of a trace by time; empty if there are none."""

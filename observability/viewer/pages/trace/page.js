@@ -66,7 +66,8 @@ else {
     const { traces: [trace] } = tracesOf([answer]);
     $("download").href = source;
     $("compare").href = `/compare?a=${encodeURIComponent(id)}`;
-    $("download").hidden = $("compare").hidden = false;
+    $("usual").href = `${$("compare").href}&b=usual`;
+    for (const link of ["download", "compare", "usual"]) $(link).hidden = false;
     show(trace, answer.linkedFrom ?? []);
     watch(source, trace);
   } catch (error) {
