@@ -11,13 +11,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from observability.viewer.arrivals import Arrivals
+from observability.viewer.distinction import Selection, distinction_json
 from observability.viewer.failures import failures_json
 from observability.viewer.jaeger import log_json
 from observability.viewer.measurements import instrument_json, series_json
 from observability.viewer.performance import performance_json
 from observability.viewer.query import FIELDS, Query, parse
 from observability.viewer.recent import summary_json, whole_trace_json
-from observability.viewer.search import BadParameterError, parse_limit, parse_time_ns, parse_trace_id
+from observability.viewer.search import BadParameterError, parse_integer, parse_limit, parse_time_ns, parse_trace_id
 from observability.viewer.senders import senders_json
 from observability.viewer.store import Store
 from observability.viewer.telemetry_json import link_json, telemetry_json
@@ -112,6 +113,9 @@ def api_routes(store: Store, arrivals: Arrivals, *, otlp_url: str, threaded: Thr
         links = [link_json(one) for one in store.links_to(trace_id)]
         return JSONResponse(telemetry_json(spans, store.logs(trace_id)) | {"linkedFrom": links}, headers=as_file)
 
+    def why(request: Request) -> Response:
+        return JSONResponse(distinction_json(store, _selection(request)))
+
     def usual(request: Request) -> Response:
         alike = store.alike(parse_trace_id(request.path_params["trace_id"]))
         return failure(404, "trace not found") if alike is None else JSONResponse(usual_json(alike))
@@ -123,6 +127,7 @@ def api_routes(store: Store, arrivals: Arrivals, *, otlp_url: str, threaded: Thr
 
     handlers = {
         "find": find,
+        "why": why,
         "logs": logs,
         "completion": completion,
         "statistics": statistics,
@@ -160,6 +165,21 @@ def _times(request: Request) -> tuple[int, int]:
     if not 0 <= end_ns - start_ns <= MAX_SPAN_NS:
         raise BadParameterError("start must be before end, and at most 31 days")
     return start_ns, end_ns
+
+
+def _selection(request: Request) -> Selection:
+    parameters, query = request.query_params, _query(request)
+    start_ns, end_ns = (parse_time_ns(parameters, name) for name in ("start", "end"))
+    match parameters.get("select"):
+        case "errors":
+            return Selection("errors", query, start_ns, end_ns)
+        case "query":
+            return Selection("query", query, start_ns, end_ns)
+        case "box":
+            from_ns, to_ns = (parse_time_ns(parameters, name) or 0 for name in ("from", "to"))
+            shortest, longest = (parse_integer(parameters, name) for name in ("shortest", "longest"))
+            return Selection("box", query, start_ns, end_ns, from_ns, to_ns, shortest or 0, longest)
+    raise BadParameterError("select must be errors, query or box")
 
 
 def _key_json(key: str) -> dict[str, Any]:

@@ -7,9 +7,12 @@ import { now } from "./now.js";
 import { condition, narrowed } from "./query.js";
 import { queryBox } from "./querybox.js";
 import { scatter } from "./scatter.js";
+import { WHY, boxOf, why } from "./why.js";
 
 const PAGE = 100;
 const MOST = 1500;
+const SLOW = 0.9; // of the traces, that are faster than those that are called slow
+const ENOUGH = 20; // traces of which some may be called so
 
 const $ = (selector) => document.querySelector(selector);
 const table = $("#traces");
@@ -17,21 +20,32 @@ const body = table.tBodies[0];
 const fresh = $("#fresh");
 const older = $("#older");
 
-/** What the URL asks for. */
+/** What the URL asks for; `asked` is what of it asks what sets some of the traces apart. */
 function wanted() {
   const parameters = new URL(location).searchParams;
-  return { q: parameters.get("q") ?? "", start: parameters.get("start"), end: parameters.get("end") };
+  const asked = Object.fromEntries(WHY.filter((name) => parameters.has(name)).map((name) => [name, parameters.get(name)]));
+  return { q: parameters.get("q") ?? "", start: parameters.get("start"), end: parameters.get("end"), asked };
 }
 
-function urlOf({ q, start, end }) {
-  const query = new URLSearchParams({ ...(q && { q }), ...(start && { start }), ...(end && { end }) });
+function urlOf({ q, start, end, asked }) {
+  const query = new URLSearchParams({ ...(q && { q }), ...(start && { start }), ...(end && { end }), ...asked });
   return query.size ? `/traces?${query}` : location.pathname;
+}
+
+const isNow = () => location.pathname === "/" && !location.search;
+
+/** What of the URL the list depends on. */
+function listed() {
+  const { q, start, end } = wanted();
+  return JSON.stringify([isNow(), q, start, end]);
 }
 
 function go(changes) {
   const url = urlOf({ ...wanted(), ...changes });
-  if (url === location.pathname + location.search) poll.now();
-  else {
+  if (url === location.pathname + location.search) {
+    sets(wanted());
+    poll.now();
+  } else {
     history.pushState(null, "", url);
     begin();
   }
@@ -42,7 +56,8 @@ let known = new Map();
 let rows = new Map();
 let room = PAGE;
 let oldest = null; // where the search goes on, in microseconds
-let asked = "";
+let begun = ""; // the list that is asked for
+let shownList = "";
 let picked = []; // ids of those to compare, two at most
 
 const newestFirst = (traces) => traces.sort((a, b) => b.startTime - a.startTime || (a.traceID < b.traceID ? 1 : -1));
@@ -113,10 +128,33 @@ function show(traces) {
 
 const isBeingRead = () => rows.size > 0 && (picked.length > 0 || body.getBoundingClientRect().top < 0 || body.matches(":hover") || body.contains(document.activeElement));
 
+/** Offer to ask what sets some of these apart. */
+function offer(traces, q, asked) {
+  const failed = traces.filter((trace) => trace.errors).length;
+  $("#errors").hidden = !failed || failed === traces.length;
+  $("#slow").hidden = traces.length < ENOUGH;
+  $("#these").hidden = !q || !traces.length;
+  $("#asks").hidden = $("#errors").hidden && $("#slow").hidden && $("#these").hidden;
+  for (const [id, name] of [["#errors", "errors"], ["#these", "query"]]) $(id).setAttribute("aria-pressed", String(asked.why === name));
+}
+
+/** Ask of the traces that began and took so, among those that are known. */
+function askOfBox({ from, to, shortest, longest }) {
+  const starts = [...known.values()].map((trace) => trace.startTime);
+  const [since, until] = [starts.at(-1), starts[0] + 1];
+  go({ asked: { why: "box", from, to, ...(shortest > 0 && { shortest }), ...(longest < Infinity && { longest }), since, until } });
+}
+
+function askOfSlow() {
+  const traces = [...known.values()];
+  const durations = traces.map((trace) => trace.durationNano).sort((a, b) => a - b);
+  askOfBox({ from: traces.at(-1).startTime, to: traces[0].startTime, shortest: durations[Math.floor(SLOW * durations.length)], longest: Infinity });
+}
+
 /** Show what is known; `isOther` if it is of another query than what is shown. */
 function draw(isOther) {
   const traces = [...known.values()];
-  const { q, start, end } = wanted();
+  const { q, start, end, asked } = wanted();
   // A row stays where it is while it is read, so what would come above it waits; what it says is kept true.
   const { entries, waiting } = !isOther && isBeingRead()
     ? besideReader(known, new Map([...rows].map(([id, { trace }]) => [id, trace])))
@@ -124,7 +162,8 @@ function draw(isOther) {
   show(entries.map(([, trace]) => trace));
   fresh.textContent = `${waiting} new`;
   fresh.hidden = !waiting;
-  drawScatter(traces, start && Number(start), end && Number(end));
+  drawScatter(traces, start && Number(start), end && Number(end), boxOf(asked));
+  offer(traces, q, asked);
   table.hidden = rows.size === 0;
   $("#found").textContent = traces.length ? `${count(traces.length, "trace")}${oldest === null ? "" : ", the newest"}` : "";
   const narrowedTo = Boolean(q || start || end);
@@ -155,11 +194,11 @@ async function find({ q, start, end }, signal) {
 }
 
 async function refresh(signal) {
-  const here = location.search;
+  const here = listed();
   const answer = await find(wanted(), signal);
-  if (here !== location.search) return;
-  const first = asked !== here;
-  asked = here;
+  if (here !== listed()) return;
+  const first = shownList !== here;
+  shownList = here;
   if (answer.otlp) $("#otlp").textContent = answer.otlp;
   remember(answer.traces);
   if (first || room === PAGE) note(answer);
@@ -167,22 +206,29 @@ async function refresh(signal) {
 }
 
 async function goOn() {
-  const here = location.search;
+  const here = listed();
   const answer = await find({ ...wanted(), end: String(oldest) });
-  if (here !== location.search) return;
+  if (here !== listed()) return;
   room = Math.min(MOST, room + PAGE);
   remember(answer.traces);
   note(answer);
   draw(false);
 }
 
-/** Show what the URL asks for from the beginning. */
+/** Show what the URL asks for; the list from the beginning, if it is another one. */
 function begin() {
+  sets(wanted());
+  if (begun === listed()) draw(false);
+  else beginList();
+}
+
+function beginList() {
   const { q, start, end } = wanted();
+  begun = listed();
   known = new Map();
   room = PAGE;
   oldest = null;
-  asked = "";
+  shownList = "";
   picked = [];
   $("#picked").replaceChildren();
   box.value = q;
@@ -191,30 +237,38 @@ function begin() {
   const span = start && end ? end - start : 0;
   range.textContent = `${start ? shortTime(Number(start), span) : "…"} – ${end ? shortTime(Number(end), span) : "now"} ×`;
   range.title = "Show all times";
-  const isNow = location.pathname === "/" && !location.search;
+  const now = isNow();
   for (const link of document.querySelectorAll("nav a")) {
-    if (link.pathname === (isNow ? "/" : "/traces")) link.setAttribute("aria-current", "page");
+    if (link.pathname === (now ? "/" : "/traces")) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  document.title = `${isNow ? "Now" : q || "Traces"} · Clearspan`;
-  overview.shown = isNow;
+  document.title = `${now ? "Now" : q || "Traces"} · Clearspan`;
+  overview.shown = now;
   poll?.now();
 }
 
 const box = queryBox($("#search"), 'service=orders error duration>200ms http.route=/orders "some words"', (q) => go({ q }));
 const drawScatter = scatter($("#scatter"), {
-  narrow: (start, end) => go({ start: String(start), end: String(end) }),
+  narrow: (start, end) => go({ start: String(start), end: String(end), asked: {} }),
+  box: askOfBox,
   point: (id) => {
     for (const { row } of rows.values()) row.classList.toggle("pointed", row.dataset.trace === id);
   },
 });
 const overview = now($("#now"));
+const sets = why($("#why"), {
+  add: (condition, isMore) => urlOf({ ...wanted(), q: isMore ? narrowed(wanted().q, condition) : condition }),
+  close: () => go({ asked: {} }),
+});
 let poll;
 begin();
 poll = live(refresh);
 pauseButton($("#pause"), poll);
 
 $("#range").addEventListener("click", () => go({ start: null, end: null }));
+$("#errors").addEventListener("click", () => go({ asked: { why: "errors" } }));
+$("#slow").addEventListener("click", askOfSlow);
+$("#these").addEventListener("click", () => go({ asked: { why: "query" } }));
 fresh.addEventListener("click", () => {
   document.activeElement.blur();
   picked = picked.filter((id) => known.has(id));
@@ -225,8 +279,8 @@ fresh.addEventListener("click", () => {
 older.querySelector("button").addEventListener("click", () => goOn().catch(() => document.body.classList.add("offline")));
 window.addEventListener("popstate", begin);
 // Links to other queries stay on the page.
-body.addEventListener("click", (event) => {
-  const link = event.target.closest("a.chip");
+document.querySelector("main").addEventListener("click", (event) => {
+  const link = event.target.closest("#traces a.chip, #why a");
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
   if (link.href === location.href) return;

@@ -146,9 +146,6 @@ def find_traces(
     connection: sqlite3.Connection, query: Query, start_ns: int | None, end_ns: int | None, limit: int
 ) -> Found:
     """The newest traces that began within the time, and of which one span meets the whole query."""
-    trace_id = _only_trace(query)
-    if trace_id is not None:
-        return _find_in_trace(connection, query, trace_id, start_ns or 0, _MAX_NS if end_ns is None else end_ns)
     numbers, complete, searched_to_ns = find_numbers(connection, query, start_ns, end_ns, limit)
     return Found(read_summaries(connection, numbers), complete, searched_to_ns)
 
@@ -156,9 +153,12 @@ def find_traces(
 def find_numbers(
     connection: sqlite3.Connection, query: Query, start_ns: int | None, end_ns: int | None, limit: int
 ) -> tuple[list[int], bool, int]:
-    """The numbers of these traces, and how far the search came, as `Found` tells it; no condition names a trace."""
+    """The numbers of these traces, and how far the search came, as `Found` tells it."""
     deadline = time.monotonic() + TIME_LIMIT_S
     earliest, latest = start_ns or 0, _MAX_NS if end_ns is None else end_ns
+    trace_id = _only_trace(query)
+    if trace_id is not None:
+        return _find_in_trace(connection, query, trace_id, earliest, latest), True, 0
     oldest = oldest_trace(connection)
     reader = Reader()
     starts: dict[int, int] = {}  # of the traces found, by number
@@ -244,7 +244,9 @@ def _only_trace(query: Query) -> bytes | None:
     return None
 
 
-def _find_in_trace(connection: sqlite3.Connection, query: Query, trace_id: bytes, earliest: int, latest: int) -> Found:
+def _find_in_trace(
+    connection: sqlite3.Connection, query: Query, trace_id: bytes, earliest: int, latest: int
+) -> list[int]:
     reader = Reader()
     spans = read_trace(connection, trace_id)
     if (
@@ -252,9 +254,8 @@ def _find_in_trace(connection: sqlite3.Connection, query: Query, trace_id: bytes
         and earliest <= spans[0].start_ns <= latest
         and any(reader.span(span.span, span.resource).meets(query) for span in spans)
     ):
-        numbers = connection.execute("SELECT number FROM traces WHERE trace_id = ?", (trace_id,)).fetchone()
-        return Found(read_summaries(connection, numbers), complete=True, searched_to_ns=0)
-    return Found([], complete=True, searched_to_ns=0)
+        return list(connection.execute("SELECT number FROM traces WHERE trace_id = ?", (trace_id,)).fetchone())
+    return []
 
 
 def _by_trace(

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from observability.viewer.query import Query
 from observability.viewer.store import blocks, calls, logs, metrics, retention, statistics, traces, vocabulary
+from observability.viewer.store.bodies import Visit, visit_spans
 from observability.viewer.store.calls import Calls, read_calls
 from observability.viewer.store.completion import complete_keys, complete_values
 from observability.viewer.store.database import Database
@@ -148,6 +149,11 @@ class Store:
         """A trace beside others of the same request, without their bodies; None if it is not known."""
         with self._database.reading() as connection:
             return read_alike(connection, trace_id)
+
+    def visit(self, trace_ids: Sequence[bytes], visit: Visit) -> int:
+        """Visit the spans of traces, as far as the time goes; how many traces were visited, from the first one on."""
+        with self._database.reading() as connection:
+            return visit_spans(connection, trace_ids, visit)
 
     def logs(self, trace_id: bytes) -> list[StoredLog]:
         """The log records of a trace by time; empty if there are none."""

@@ -45,6 +45,25 @@ async def test_find(store: Store, pages: httpx.AsyncClient) -> None:
     assert (await _json(pages, f"/api/find?end={START_NS // 1000 - 1}"))["traces"] == []
 
 
+async def test_why(store: Store, pages: httpx.AsyncClient) -> None:
+    """What sets traces apart that meet a query, fail, or lie in a box of time and duration."""
+    for trace in range(1, 21):
+        at = START_NS + trace * 1_000_000
+        sent = called(trace, "orders", "payments" if trace % 2 else "shipping", start_ns=at, error="late" * (trace % 2))
+        ingest_traces(sent.SerializeToString(), store)
+    expected = [("payments it", 10, 0)]
+    box = f"from={START_NS // 1000}&to={START_NS // 1000 + 10_000}&shortest=10000000&longest=10000000"
+    for path, told in (
+        ("/api/why?select=errors", expected),
+        ("/api/why?select=query&q=error", expected),
+        (f"/api/why?select=box&{box}", []),
+        (f"/api/why?select=box&{box}&start={START_NS // 1000 + 5000}", []),
+    ):
+        answer = await _json(pages, path)
+        assert (answer["selected"] + answer["rest"], answer["complete"]) == (16 if "start" in path else 20, True)
+        assert [(one["value"], one["selected"], one["rest"]) for one in answer["attributes"]] == told
+
+
 async def test_trace(store: Store, pages: httpx.AsyncClient) -> None:
     """One trace, with all its spans; and as a file of OTLP JSON."""
     ingest_traces(nested(1, ["root", "child"]).SerializeToString(), store)
@@ -148,6 +167,8 @@ async def test_arrivals(receiver: httpx.AsyncClient, pages: httpx.AsyncClient) -
         ("/api/logs?q=%22open", "is a quote missing?"),
         ("/api/statistics?start=2&end=1", "start must be before end"),
         ("/api/map?start=0", "at most 31 days"),
+        ("/api/why?select=some", "select must be errors, query or box"),
+        ("/api/why?select=box&longest=never", "longest must be a whole number"),
         ("/api/recent/xyz", "a trace id has"),
     ],
 )
@@ -158,7 +179,7 @@ async def test_bad_question(pages: httpx.AsyncClient, path: str, message: str) -
     assert message in response.json()["errors"][0]["msg"]
 
 
-@pytest.mark.parametrize("path", ["/api/recent/abc", "/api/recent/abc/otlp"])
+@pytest.mark.parametrize("path", ["/api/recent/abc", "/api/recent/abc/otlp", "/api/recent/abc/usual"])
 async def test_unknown_trace(pages: httpx.AsyncClient, path: str) -> None:
     """A trace that is not kept is 404."""
     assert (await pages.get(path)).status_code == 404
