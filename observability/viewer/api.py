@@ -21,7 +21,7 @@ from observability.viewer.recent import summary_json, whole_trace_json
 from observability.viewer.search import BadParameterError, parse_integer, parse_limit, parse_time_ns, parse_trace_id
 from observability.viewer.senders import senders_json
 from observability.viewer.store import Store
-from observability.viewer.telemetry_json import link_json, telemetry_json
+from observability.viewer.telemetry_json import link_end_json, link_json, telemetry_json
 from observability.viewer.usual import usual_json
 
 DEFAULT_SPAN_NS = 15 * 60 * 10**9
@@ -110,8 +110,11 @@ def api_routes(store: Store, arrivals: Arrivals, *, otlp_url: str, threaded: Thr
         if not spans:
             return failure(404, "trace not found")
         as_file = {"content-disposition": f'attachment; filename="trace-{trace_id.hex()}.json"'}
-        links = [link_json(one) for one in store.links_to(trace_id)]
-        return JSONResponse(telemetry_json(spans, store.logs(trace_id)) | {"linkedFrom": links}, headers=as_file)
+        links = {
+            "linkedFrom": [link_json(one) for one in store.links_from(trace_id)],
+            "linkedTo": [link_end_json(one) for one in store.links_to(trace_id)],
+        }
+        return JSONResponse(telemetry_json(spans, store.logs(trace_id)) | links, headers=as_file)
 
     def why(request: Request) -> Response:
         return JSONResponse(distinction_json(store, _selection(request)))

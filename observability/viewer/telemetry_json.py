@@ -16,7 +16,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from observability.viewer.store.stored import Link, StoredLog, StoredSpan
+from observability.viewer.store.stored import Link, LinkEnd, StoredLog, StoredSpan
 
 
 def telemetry_json(spans: Sequence[StoredSpan], logs: Sequence[StoredLog]) -> dict[str, Any]:
@@ -52,9 +52,15 @@ def telemetry_json(spans: Sequence[StoredSpan], logs: Sequence[StoredLog]) -> di
     }
 
 
-def link_json(link: Link) -> dict[str, str]:
+def link_json(link: Link) -> dict[str, Any]:
     """A span of another trace that links to one of this trace; the shape is ours."""
-    return {"traceId": link.trace_id.hex(), "spanId": link.span_id.hex(), "linkedSpanId": link.linked_span_id.hex()}
+    return {**link_end_json(link.end), "linkedSpanId": link.linked_span_id.hex()}
+
+
+def link_end_json(end: LinkEnd) -> dict[str, Any]:
+    """A span of another trace, with what is known of it; the shape is ours."""
+    told: dict[str, Any] = {"traceId": end.trace_id.hex(), "spanId": end.span_id.hex(), "stored": end.stored}
+    return told | ({"service": end.operation.service, "name": end.operation.name} if end.operation else {})
 
 
 def _span(stored: StoredSpan) -> dict[str, Any]:

@@ -7,7 +7,8 @@
   attributes there are at all.
 - `statistics` and `calls`, counted as spans come; `metrics`.
 - `retention`: what goes; `database`: the file.
-- `outline`: traces without the bodies of their spans, many at a time; `bodies`: these, of many traces.
+- `outline`: traces without the bodies of their spans, many at a time; `bodies`: these, of many traces;
+  `links`: what is at the other ends of links.
 - `find` over `records` (one, as a query looks at it) and `fields`; `completion`; `stored`: what comes out.
 """
 

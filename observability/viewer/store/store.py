@@ -19,13 +19,14 @@ from observability.viewer.store.calls import Calls, read_calls
 from observability.viewer.store.completion import complete_keys, complete_values
 from observability.viewer.store.database import Database
 from observability.viewer.store.find import find_logs, find_traces
+from observability.viewer.store.links import read_links_from, read_links_to
 from observability.viewer.store.logs import LogWriter, read_logs
 from observability.viewer.store.metrics import Instrument, Series, read_instruments, read_points, write_metrics
 from observability.viewer.store.outline import Alike, read_alike
 from observability.viewer.store.retention import evict
 from observability.viewer.store.statistics import OperationStatistics, read_statistics
-from observability.viewer.store.stored import Found, Link, StoredLog, StoredSpan
-from observability.viewer.store.traces import SpanWriter, read_links, read_trace
+from observability.viewer.store.stored import Found, Link, LinkEnd, StoredLog, StoredSpan
+from observability.viewer.store.traces import SpanWriter, read_trace
 
 MAX_BYTES = 256 * 1024 * 1024
 MAX_AGE_S = 7 * 24 * 3600.0
@@ -167,10 +168,15 @@ class Store:
         with self._database.reading() as connection:
             return find_logs(connection, query, start_ns, end_ns, limit)
 
-    def links_to(self, trace_id: bytes) -> list[Link]:
+    def links_from(self, trace_id: bytes) -> list[Link]:
         """Spans of other traces that link to one of this trace."""
         with self._database.reading() as connection:
-            return read_links(connection, trace_id)
+            return read_links_from(connection, trace_id)
+
+    def links_to(self, trace_id: bytes) -> list[LinkEnd]:
+        """Spans of other traces that this trace links to, kept or not."""
+        with self._database.reading() as connection:
+            return read_links_to(connection, trace_id)
 
     def keys(self, prefix: str) -> list[str]:
         """Keys of fields and attributes that begin so, sorted, at most 50."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from observability.viewer.store.calls import Operation
+
 ROW_BYTES = 128
 
 
@@ -87,9 +89,19 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
-    """A span of another trace that links to one of this trace."""
+class LinkEnd:
+    """A span of another trace; `operation` is None if it is not known."""
 
     trace_id: bytes
     span_id: bytes
+    stored: bool
+    """Whether the trace is kept."""
+    operation: Operation | None
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A span of another trace that links to one of this trace."""
+
+    end: LinkEnd
     linked_span_id: bytes

@@ -29,7 +29,7 @@ from observability.viewer.store.fields import ERROR, KINDS, MAX_NAME, STATUSES
 from observability.viewer.store.index import Positions, build_index, with_keys
 from observability.viewer.store.shares import Held, Row, pack, unpack
 from observability.viewer.store.statistics import Tally
-from observability.viewer.store.stored import ROW_BYTES, Link, Root, StoredSpan, Summary
+from observability.viewer.store.stored import ROW_BYTES, Root, StoredSpan, Summary
 from observability.viewer.store.vocabulary import Vocabulary
 from observability.viewer.store.wire import Group, WireSpan, parse_span, regroup, split_in_parts
 
@@ -321,15 +321,6 @@ def read_summaries(connection: sqlite3.Connection, numbers: Iterable[int]) -> li
                 )
             )
     return found
-
-
-def read_links(connection: sqlite3.Connection, trace_id: bytes) -> list[Link]:
-    """Spans of other traces that link to one of this trace."""
-    query = (
-        "SELECT t.trace_id, l.span, l.linked_span FROM links l JOIN traces t ON t.number = l.trace"
-        " WHERE l.linked = ? AND t.trace_id != ? ORDER BY t.number, l.span, l.linked_span"
-    )
-    return [Link(*row) for row in connection.execute(query, (trace_id, trace_id))]
 
 
 class Operations(dict[int, Operation]):

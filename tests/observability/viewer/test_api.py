@@ -74,13 +74,23 @@ async def test_trace(store: Store, pages: httpx.AsyncClient) -> None:
 
 
 async def test_links_of_other_traces(store: Store, pages: httpx.AsyncClient) -> None:
-    """A trace comes with the spans of other traces that link to it."""
+    """A trace comes with the spans of other traces that link to it, and with those that it links to."""
     linking = nested(2, ["linking"])
     linking.resource_spans[0].scope_spans[0].spans[0].links.add(trace_id=trace_id(1), span_id=span_id(1))
     ingest_traces(nested(1, ["linked"]).SerializeToString(), store)
     ingest_traces(linking.SerializeToString(), store)
     assert (await _json(pages, f"/api/recent/{TRACE}/otlp"))["linkedFrom"] == [
-        {"traceId": trace_id(2).hex(), "spanId": span_id(1).hex(), "linkedSpanId": span_id(1).hex()}
+        {
+            "traceId": trace_id(2).hex(),
+            "spanId": span_id(1).hex(),
+            "stored": True,
+            "service": "orders",
+            "name": "linking",
+            "linkedSpanId": span_id(1).hex(),
+        }
+    ]
+    assert (await _json(pages, f"/api/recent/{trace_id(2).hex()}/otlp"))["linkedTo"] == [
+        {"traceId": TRACE, "spanId": span_id(1).hex(), "stored": True, "service": "orders", "name": "linked"}
     ]
 
 

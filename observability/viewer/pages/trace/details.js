@@ -9,8 +9,8 @@ const LONG = 60; // characters that still stand beside their name
 
 /**
  * @param {object} span
- * @param {object} about What surrounds it: its `trace`, the critical `path`, spans of the trace `linking` to one, links of
- *     other traces to this one (`linkedFrom`); and what its buttons ask for: to `go` and to `zoom` to a span.
+ * @param {object} about What surrounds it: its `trace`, the critical `path`, spans of the trace `linking` to one, the
+ *     spans of other traces that link to this one (`linkedFrom`) and that it links to (`linkedTo`), as far as they are known; and what its buttons ask for: to `go` and to `zoom` to a span.
  * @returns {HTMLElement[]} What the pane shows.
  */
 export function details(span, about) {
@@ -160,7 +160,7 @@ function logOf(log) {
   return [heading, ...namespaces("", log.attributes)];
 }
 
-function links(span, { trace, linking, linkedFrom, go }) {
+function links(span, { trace, linking, linkedFrom, linkedTo, go }) {
   const here = (other) => {
     const link = element("a", "", `${other.service} ${other.name || UNNAMED}`);
     link.href = `?span=${other.id}`;
@@ -170,18 +170,22 @@ function links(span, { trace, linking, linkedFrom, go }) {
     });
     return link;
   };
-  const away = (traceId, spanId) => {
-    const link = element("a", "", `span ${spanId} of trace ${traceId}`);
+  const away = ({ traceId, spanId, stored, service, name }) => {
+    const ids = `span ${spanId} of trace ${traceId}`;
+    if (stored === false) return [element("span", "muted", `${ids}, which is not kept here`)];
+    const link = element("a", "", service ? `${service} ${name || UNNAMED}` : ids);
     link.href = `/trace/${encodeURIComponent(traceId)}?span=${encodeURIComponent(spanId)}`;
-    return link;
+    link.title = ids;
+    return [link, service ? element("span", "muted", " in another trace") : ""];
   };
   const rows = span.links.flatMap((link) => {
     const other = link.traceId === trace.id && trace.spans.find((one) => one.id === link.spanId);
-    return [element("p", "", "to ", other ? here(other) : away(link.traceId, link.spanId)), ...namespaces("", link.attributes)];
+    const end = linkedTo.find((one) => one.traceId === link.traceId && one.spanId === link.spanId) ?? link;
+    return [element("p", "", "to ", ...(other ? [here(other)] : away(end))), ...namespaces("", link.attributes)];
   });
   rows.push(...linking(span).map((other) => element("p", "", "from ", here(other))));
   const others = linkedFrom.filter((one) => one.linkedSpanId === span.id);
-  rows.push(...others.map((one) => element("p", "", "from ", away(one.traceId, one.spanId))));
+  rows.push(...others.map((one) => element("p", "", "from ", ...away(one))));
   return rows.length ? [element("h3", "", "Links"), ...rows] : [];
 }
 

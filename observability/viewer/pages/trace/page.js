@@ -45,7 +45,7 @@ async function showFile() {
     if (file.leftOut) notice(`${count(file.leftOut, "span")} of ${file.name} could not be taken.`);
     const wanted = address.searchParams.get("trace") ?? (file.traces.length === 1 ? file.traces[0].id : "");
     const trace = file.traces.find((one) => one.id === wanted);
-    if (trace) return show(trace, []);
+    if (trace) return show(trace);
     $("choices").replaceChildren(...file.traces.map((one) => {
       const link = element("a", "", rootOf(grow(one)).name || UNNAMED);
       link.href = `/open?trace=${one.id}`;
@@ -68,7 +68,7 @@ else {
     $("compare").href = `/compare?a=${encodeURIComponent(id)}`;
     $("usual").href = `${$("compare").href}&b=usual`;
     for (const link of ["download", "compare", "usual"]) $(link).hidden = false;
-    show(trace, answer.linkedFrom ?? []);
+    show(trace, answer);
     watch(source, trace);
   } catch (error) {
     $("title").textContent = `This trace cannot be shown: ${error.message}`;

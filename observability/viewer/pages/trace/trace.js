@@ -17,9 +17,10 @@ const address = new URL(location);
 
 /**
  * Show a trace; the address says what of it is looked at, and follows.
- * @param {object[]} linkedFrom Spans of other traces that link to spans of this one.
+ * @param {{linkedFrom: object[], linkedTo: object[]}} others Spans of other traces that link to spans of this one, and that
+ *     these link to.
  */
-export function show(trace, linkedFrom) {
+export function show(trace, { linkedFrom = [], linkedTo = [] } = {}) {
   const roots = grow(trace);
   const order = spansInOrder(roots);
   const byId = new Map(order.map((span) => [span.id, span]));
@@ -139,7 +140,7 @@ export function show(trace, linkedFrom) {
     $("graph").ariaPressed = String(state.pane === "graph");
     if (!state.pane) return pane.replaceChildren();
     const about = {
-      trace, path, linking, linkedFrom, go,
+      trace, path, linking, linkedFrom, linkedTo, go,
       zoom: (span) => look(around(span, trace.length)),
     };
     const shut = button("×", close);

@@ -257,16 +257,6 @@ def test_root(store: Store, spans: list[Span], root: int) -> None:
     assert store.find((), limit=1).traces[0].root.span_id == span_id(root)
 
 
-def test_links(store: Store) -> None:
-    """A trace is told which spans of others link to it, once each."""
-    linking = span(2, 5, links=[Span.Link(trace_id=trace_id(1), span_id=span_id(3))] * 2)
-    add(store, linking, span(1, 3), span(1, 4, links=[Span.Link(trace_id=trace_id(1), span_id=span_id(3))]))
-    assert [(one.trace_id, one.span_id, one.linked_span_id) for one in store.links_to(trace_id(1))] == [
-        (trace_id(2), span_id(5), span_id(3))
-    ]
-    assert store.links_to(trace_id(2)) == []
-
-
 def test_full_disk(store: Store) -> None:
     """A write that finds the disk full says so and leaves nothing; the next one finds the store in order."""
     add(store, span(1))
