@@ -256,8 +256,11 @@ def logs(
 
     viewer = Viewer(url, _viewer_token())
     try:
-        for one in viewer.follow(query, limit=limit) if follow else viewer.logs(query, limit=limit):
+        found = None if follow else viewer.logs(query, limit=limit)
+        for one in viewer.follow(query, limit=limit) if found is None else reversed(found["logs"]):
             typer.echo(json.dumps(one) if as_json else log_line(one))
+        if found is not None and not found["complete"]:
+            typer.echo("not all records were looked at within the time: narrow the query", err=True)
     except LookError as error:
         _fail(error)
     except KeyboardInterrupt:  # the way in which --follow ends

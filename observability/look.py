@@ -60,18 +60,17 @@ class Viewer:
         """
         return self._ask(f"/api/recent/{trace_id}", {})
 
-    def logs(self, query: str, *, limit: int, start_us: int | None = None) -> list[dict[str, Any]]:
-        """The newest log records that a query asks for, from the oldest to the newest.
+    def logs(self, query: str, *, limit: int, start_us: int | None = None) -> dict[str, Any]:
+        """The newest log records that a query asks for; `complete` says whether all were looked at.
 
         Raises:
             LookError: The viewer is not there, or the query is malformed.
         """
         asked = {"q": query, "limit": str(limit)} | ({} if start_us is None else {"start": str(start_us)})
-        logs: list[dict[str, Any]] = self._ask("/api/logs", asked)["logs"]
-        return logs[::-1]
+        return self._ask("/api/logs", asked)
 
     def follow(self, query: str, *, limit: int) -> Iterator[dict[str, Any]]:
-        """As `logs`, and then new ones for ever, as they arrive. Of a flood only the newest are told.
+        """As `logs`, the oldest first, and then new ones for ever, as they arrive. Of a flood only the newest are told.
 
         Raises:
             LookError: The viewer is not there any more, or the query is malformed.
@@ -80,7 +79,8 @@ class Viewer:
         newest_us: int | None = None
         while True:
             since_us = None if newest_us is None else max(0, newest_us - LATE_US)
-            for log in self.logs(query, limit=limit if since_us is None else _MAX_LOGS, start_us=since_us):
+            found = self.logs(query, limit=limit if since_us is None else _MAX_LOGS, start_us=since_us)
+            for log in reversed(found["logs"]):
                 at_us = int(log["timeUnixNano"]) // 1000
                 newest_us = max(newest_us or 0, at_us)
                 key = json.dumps(log, sort_keys=True)

@@ -21,6 +21,7 @@ from observability.viewer.recent import summary_json, whole_trace_json
 from observability.viewer.search import BadParameterError, parse_integer, parse_limit, parse_time_ns, parse_trace_id
 from observability.viewer.senders import senders_json
 from observability.viewer.store import Store
+from observability.viewer.store.stored import Found, FoundLogs
 from observability.viewer.telemetry_json import link_end_json, link_json, telemetry_json
 from observability.viewer.usual import usual_json
 
@@ -48,19 +49,12 @@ def api_routes(store: Store, arrivals: Arrivals, *, otlp_url: str, threaded: Thr
 
     def find(request: Request) -> Response:
         found = store.find(_query(request), **_optional_times(request), limit=parse_limit(request.query_params))
-        return JSONResponse(
-            {
-                "traces": [summary_json(one) for one in found.traces],
-                "complete": found.complete,
-                "searchedTo": None if found.complete else found.searched_to_ns // 1000,
-                "otlp": otlp_url,
-            }
-        )
+        return JSONResponse({"traces": [summary_json(one) for one in found.traces], **_reach(found), "otlp": otlp_url})
 
     def logs(request: Request) -> Response:
         limit = min(_MAX_LOGS, parse_limit(request.query_params))
         found = store.find_logs(_query(request), **_optional_times(request), limit=limit)
-        return JSONResponse({"logs": [log_json(one) for one in found], "otlp": otlp_url})
+        return JSONResponse({"logs": [log_json(one) for one in found.logs], **_reach(found), "otlp": otlp_url})
 
     def completion(request: Request) -> Response:
         key, prefix = (request.query_params.get(name, "") for name in ("key", "prefix"))
@@ -168,6 +162,11 @@ def _times(request: Request) -> tuple[int, int]:
     if not 0 <= end_ns - start_ns <= MAX_SPAN_NS:
         raise BadParameterError("start must be before end, and at most 31 days")
     return start_ns, end_ns
+
+
+def _reach(found: Found | FoundLogs) -> dict[str, Any]:
+    """How far a search came."""
+    return {"complete": found.complete, "searchedTo": None if found.complete else found.searched_to_ns // 1000}
 
 
 def _selection(request: Request) -> Selection:

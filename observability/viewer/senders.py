@@ -22,7 +22,7 @@ def senders_json(store: Store, now_ns: int) -> list[dict[str, Any]]:
     for one in store.operations_between(now_ns - _SPANS_NS, now_ns):
         spans[one.service] += one.calls
         last_ns[one.service] = max(last_ns.get(one.service, 0), *(minute.start_ns for minute in one.minutes))
-    logs = Counter(log.service for log in store.find_logs((), limit=_LOGS))
+    logs = Counter(log.service for log in store.find_logs((), limit=_LOGS).logs)
     instruments = Counter(one.service for one in store.instruments())
     return [
         {

@@ -96,3 +96,22 @@ def test_query(viewer: Viewer, page: Page) -> None:
     page.keyboard.press("Enter")
     expect(page.locator(MESSAGES)).to_have_text(["placed"])
     expect(page).to_have_url(f"{viewer.url}/logs?q=plac")
+
+
+def test_unfinished_search(viewer: Viewer, page: Page) -> None:
+    """A search that has not looked at everything says how far it came, not that there is nothing, and goes on there."""
+    viewer.send("logs", log_request(record("placed")))
+    searched_to = START_NS // 1000 + 60_000_000
+    page.route(
+        "**/api/logs*",
+        lambda route: (
+            route.continue_()
+            if f"end={searched_to}" in route.request.url
+            else route.fulfill(json={"logs": [], "complete": False, "searchedTo": searched_to, "otlp": ""})
+        ),
+    )
+    page.goto(f"{viewer.url}/logs?q=placed")
+    expect(page.locator("#older")).to_contain_text("Searched until")
+    expect(page.locator("#none")).to_be_hidden()
+    page.get_by_role("button", name="Go on").click()
+    expect(page.locator(MESSAGES)).to_have_text(["placed"])

@@ -193,13 +193,14 @@ async def test_something_else(answer: object) -> None:
     assert (code, err) == (1, f"clearspan: http://127.0.0.1:{served.port} is no viewer\n")
 
 
-async def test_unfinished_search() -> None:
+@pytest.mark.parametrize(("command", "path", "what"), [("traces", "find", "traces"), ("logs", "logs", "records")])
+async def test_unfinished_search(command: str, path: str, what: str) -> None:
     """A search that did not look at everything says so, beside what it found."""
-    answer = {"traces": [], "complete": False, "searchedTo": 1}
-    async with serving(Starlette(routes=[Route("/api/find", lambda _request: JSONResponse(answer))])) as served:
-        code, out, err = await _clearspan("traces", "rare", "--url", f"http://127.0.0.1:{served.port}")
+    answer = {command: [], "complete": False, "searchedTo": 1}
+    async with serving(Starlette(routes=[Route(f"/api/{path}", lambda _request: JSONResponse(answer))])) as served:
+        code, out, err = await _clearspan(command, "rare", "--url", f"http://127.0.0.1:{served.port}")
     assert (code, out) == (0, "")
-    assert err.startswith("not all traces were looked at")
+    assert err.startswith(f"not all {what} were looked at")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 // Log records as they come, the newest first; a row opens to its attributes and to its place in the trace.
 
 import { chip, count, element, load, time } from "./common.js";
+import { shortTime } from "./chart.js";
 import { besideReader, live, pauseButton } from "./live.js";
 import { condition, narrowed } from "./query.js";
 import { queryBox } from "./querybox.js";
@@ -20,7 +21,7 @@ const textOf = (body) => (typeof body === "string" ? body : JSON.stringify(body)
 let known = new Map();
 let rows = new Map();
 let room = PAGE;
-let more = false;
+let oldest = null; // where the search goes on, in microseconds
 
 function go(q) {
   if (q === wanted()) poll.now();
@@ -98,10 +99,16 @@ function draw() {
   show(entries);
   fresh.textContent = `${waiting} new`;
   fresh.hidden = !waiting;
-  $("#found").textContent = entries.length ? `${count(entries.length, "record")}${more ? ", the newest" : ""}` : "";
+  $("#found").textContent = entries.length ? `${count(entries.length, "record")}${oldest === null ? "" : ", the newest"}` : "";
   $("#empty").hidden = entries.length > 0 || Boolean(wanted());
-  $("#none").hidden = entries.length > 0 || !wanted();
-  $("#older").hidden = !more || room >= MOST;
+  $("#none").hidden = entries.length > 0 || !wanted() || oldest !== null;
+  $("#older").hidden = oldest === null || room >= MOST;
+}
+
+function note({ logs, complete, searchedTo }) {
+  $("#older span").textContent = complete ? "" : `Searched until ${shortTime(searchedTo, 0)}.`;
+  $("#older button").textContent = complete ? "Show older" : "Go on";
+  oldest = complete ? (logs.length < PAGE ? null : logs.at(-1).timeUnixNano.slice(0, -3)) : String(searchedTo);
 }
 
 async function find(changes, signal) {
@@ -113,7 +120,7 @@ async function find(changes, signal) {
   } catch (error) {
     if (error.status !== 400) throw error;
     box.complain(error.message);
-    return { logs: [] };
+    return { logs: [], complete: true };
   }
 }
 
@@ -123,24 +130,24 @@ async function refresh(signal) {
   if (q !== wanted()) return;
   if (answer.otlp) $("#otlp").textContent = answer.otlp;
   remember(answer.logs);
-  if (room === PAGE) more = answer.logs.length === PAGE;
+  if (room === PAGE) note(answer);
   draw();
 }
 
 async function goOn() {
   const q = wanted();
-  const oldest = [...known.values()].at(-1);
-  const answer = await find({ end: oldest.timeUnixNano.slice(0, -3) });
+  const answer = await find({ end: oldest });
   if (q !== wanted()) return;
   room = Math.min(MOST, room + PAGE);
   remember(answer.logs);
-  more = answer.logs.length === PAGE;
+  note(answer);
   draw();
 }
 
 function begin() {
   known = new Map();
   room = PAGE;
+  oldest = null;
   box.value = wanted();
   document.title = `${wanted() || "Logs"} · Clearspan`;
   show([]);

@@ -17,7 +17,7 @@ from observability.viewer.store.fields import KINDS, STATUSES
 from observability.viewer.store.index import Index, positions_of
 from observability.viewer.store.logs import read_logs, stored_log
 from observability.viewer.store.records import Reader
-from observability.viewer.store.stored import Found, StoredLog
+from observability.viewer.store.stored import Found, FoundLogs, StoredLog
 from observability.viewer.store.traces import in_batches, read_summaries, read_trace
 from observability.viewer.store.vocabulary import MAX_VALUES_PER_KEY, known_values
 
@@ -193,8 +193,8 @@ def find_numbers(
 
 def find_logs(
     connection: sqlite3.Connection, query: Query, start_ns: int | None, end_ns: int | None, limit: int
-) -> list[StoredLog]:
-    """The newest log records within the time that meet the whole query, newest first, as far as its time goes."""
+) -> FoundLogs:
+    """The newest log records within the time that meet the whole query."""
     deadline = time.monotonic() + TIME_LIMIT_S
     earliest, latest = start_ns or 0, _MAX_NS if end_ns is None else end_ns
     reader = Reader()
@@ -206,12 +206,14 @@ def find_logs(
             for log in logs
             if earliest <= log.time_ns <= latest and reader.log(log.record, log.resource).meets(query)
         ]
-        return logs[::-1][:limit]
+        return FoundLogs(logs[::-1][:limit], complete=True, searched_to_ns=0)
     oldest = oldest_trace(connection)
     found: list[StoredLog] = []
     for block, to_ns, from_ns, positions in _Plan(connection, "log", query).blocks(earliest):
-        if (len(found) >= limit and found[limit - 1].time_ns >= to_ns) or time.monotonic() > deadline:
+        if len(found) >= limit and found[limit - 1].time_ns >= to_ns:
             break
+        if time.monotonic() > deadline:
+            return FoundLogs(found, complete=False, searched_to_ns=to_ns)
         bits = positions() if from_ns <= latest else 0
         by_trace = _by_trace(connection, "log", block, bits, oldest) if bits else {}
         if not by_trace:
@@ -225,7 +227,7 @@ def find_logs(
                 found.append(log)
         found.sort(key=lambda log: -log.time_ns)
         del found[limit:]
-    return found
+    return FoundLogs(found, complete=True, searched_to_ns=0)
 
 
 def oldest_trace(connection: sqlite3.Connection) -> int:

@@ -25,7 +25,7 @@ from observability.viewer.store.metrics import Instrument, Series, read_instrume
 from observability.viewer.store.outline import Alike, read_alike
 from observability.viewer.store.retention import evict
 from observability.viewer.store.statistics import OperationStatistics, read_statistics
-from observability.viewer.store.stored import Found, Link, LinkEnd, StoredLog, StoredSpan
+from observability.viewer.store.stored import Found, FoundLogs, Link, LinkEnd, StoredLog, StoredSpan
 from observability.viewer.store.traces import SpanWriter, read_trace
 
 MAX_BYTES = 256 * 1024 * 1024
@@ -163,8 +163,8 @@ class Store:
 
     def find_logs(
         self, query: Query, *, start_ns: int | None = None, end_ns: int | None = None, limit: int = 200
-    ) -> list[StoredLog]:
-        """The newest log records within the time that meet the whole query, newest first."""
+    ) -> FoundLogs:
+        """The newest log records within the time that meet the whole query."""
         with self._database.reading() as connection:
             return find_logs(connection, query, start_ns, end_ns, limit)
 

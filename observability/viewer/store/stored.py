@@ -89,6 +89,18 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundLogs:
+    """What a search for log records found within its time."""
+
+    logs: list[StoredLog]
+    """Newest first."""
+    complete: bool
+    """Whether it looked at all that it had to, for as many records as were asked for."""
+    searched_to_ns: int
+    """Among records of times after this it looked at all; 0 if it is complete."""
+
+
+@dataclass(frozen=True, slots=True)
 class LinkEnd:
     """A span of another trace; `operation` is None if it is not known."""
 

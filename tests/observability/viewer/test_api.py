@@ -99,6 +99,7 @@ async def test_logs(store: Store, pages: httpx.AsyncClient) -> None:
     ingest_logs(log_request(record("out of stock"), record("shipped")).SerializeToString(), store)
     answer = await _json(pages, "/api/logs?q=stock")
     assert [log["body"] for log in answer["logs"]] == ["out of stock"]
+    assert (answer["complete"], answer["searchedTo"]) == (True, None)
 
 
 async def test_completion(store: Store, pages: httpx.AsyncClient) -> None:

@@ -131,7 +131,7 @@ def test_logs(store: Store, filling: int) -> None:
     add_logs(store, *(log(None, body="idle", time_ns=-index) for index in range(filling)))
 
     def found(query: str) -> list[int]:
-        return [one.time_ns - START_NS for one in store.find_logs(parse(query)) if one.time_ns > START_NS]
+        return [one.time_ns - START_NS for one in store.find_logs(parse(query)).logs if one.time_ns > START_NS]
 
     assert found("sku=mug") == [7, 5]
     assert found("severity=WARN") == [5]
@@ -140,5 +140,15 @@ def test_logs(store: Store, filling: int) -> None:
     assert found("message=place*") == [7]
     assert found(f"trace={trace_id(1).hex()}") == [7]
     assert found("trace!=*") == [5]
-    assert len(store.find_logs((), limit=1)) == 1
-    assert store.find_logs((), start_ns=START_NS + 6, end_ns=START_NS + 6) == []
+    assert len(store.find_logs((), limit=1).logs) == 1
+    assert store.find_logs((), start_ns=START_NS + 6, end_ns=START_NS + 6).logs == []
+
+
+def test_time_limit_of_logs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search for log records that takes too long ends, and says how far it came."""
+    for time_ns in range(1, 4):
+        add_logs(store, *(log(None, time_ns=time_ns) for _ in range(FILLING)))
+    monkeypatch.setattr(find, "TIME_LIMIT_S", -1.0)
+    found = store.find_logs(())
+    assert (found.logs, found.complete, found.searched_to_ns) == ([], False, START_NS + 3)
+    assert store.find_logs((), start_ns=START_NS + 4).complete
