@@ -8,6 +8,7 @@ difference is no chance.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -28,7 +29,7 @@ MAX_TRACES = 500
 FEWEST = 5
 """Traces on a side; of fewer nothing is told."""
 
-MOST = 10
+MOST, MOST_OF_A_KEY = 10, 3
 """Attributes that are told, and of each as many that come with it."""
 
 # What a connection and a thread are called: who shares one has begun at the same time, and no more.
@@ -219,12 +220,14 @@ def _told(values: _Values, said: Set[Value], roots: Set[Value], selected: int, r
     # Of those that make the same difference first what the reader knows best, and what leads on.
     ranked.sort(key=lambda one: (-one.difference, one.value not in roots, not adds(one.value), one.value))
     told: list[_Distinct] = []
+    keys = Counter[str]()
     for one in ranked:
         like = next((other for other in told if other.is_alike(one.traces)), None)
         if like:
             like.alike.append(one.value)
-        elif len(told) < MOST:
+        elif len(told) < MOST and keys[one.value[0]] < MOST_OF_A_KEY:
             told.append(one)
+            keys[one.value[0]] += 1
     return [
         {
             **attribute_json(one.value),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from itertools import accumulate
 from typing import Any
 
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
@@ -11,7 +12,6 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from observability.viewer.query import parse
 from observability.viewer.store import Store
-from observability.viewer.store.stored import StoredSpan
 
 MAX_TRACES = 30
 MAX_SPANS = 5000
@@ -31,45 +31,38 @@ def failures_json(store: Store, start_ns: int, end_ns: int) -> dict[str, Any]:
     """
     found = store.find(_ERRORS, start_ns=start_ns, end_ns=end_ns, limit=MAX_TRACES)
     groups: dict[tuple[str, str, str, str], dict[str, Any]] = {}
-    traces = spans = 0
-    for summary in found.traces:
-        spans += summary.spans
-        if spans > MAX_SPANS and groups:
-            break
-        traces += 1
-        for stored in _innermost(store.trace(summary.trace_id)):
-            kind, message = _cause(Span.FromString(stored.span))
-            key = (stored.service, stored.name, kind, _DIFFERENT.sub("…", message))
-            group = groups.setdefault(
-                key,
-                {
-                    "service": stored.service,
-                    "operation": stored.name,
-                    "type": kind,
-                    "message": message,
-                    "count": 0,
-                    "last": 0,
-                },
-            )
-            group["count"] += 1
-            if stored.start_ns // 1000 > group["last"]:
-                group |= {
-                    "last": stored.start_ns // 1000,
-                    "message": message,
-                    "traceID": stored.trace_id.hex(),
-                    "spanID": stored.span_id.hex(),
-                }
+    totals = accumulate(summary.spans for summary in found.traces)
+    ids = [summary.trace_id for summary, total in zip(found.traces, totals, strict=True) if total <= MAX_SPANS]
+    # The newest one at any rate: by itself it is no more than one trace may be.
+    ids = ids or [summary.trace_id for summary in found.traces[:1]]
+    failures, complete = store.failures(ids)
+    for stored in failures:
+        kind, message = _cause(Span.FromString(stored.span))
+        key = (stored.service, stored.name, kind, _DIFFERENT.sub("…", message))
+        group = groups.setdefault(
+            key,
+            {
+                "service": stored.service,
+                "operation": stored.name,
+                "type": kind,
+                "message": message,
+                "count": 0,
+                "last": 0,
+            },
+        )
+        group["count"] += 1
+        if stored.start_ns // 1000 > group["last"]:
+            group |= {
+                "last": stored.start_ns // 1000,
+                "message": message,
+                "traceID": stored.trace_id.hex(),
+                "spanID": stored.span_id.hex(),
+            }
     return {
         "groups": sorted(groups.values(), key=lambda group: -group["last"]),
-        "traces": traces,
-        "complete": found.complete and traces == len(found.traces) < MAX_TRACES,
+        "traces": len(ids),
+        "complete": complete and found.complete and len(ids) == len(found.traces) < MAX_TRACES,
     }
-
-
-def _innermost(spans: Sequence[StoredSpan]) -> list[StoredSpan]:
-    failed = [span for span in spans if span.error]
-    passed_on = {span.parent_id for span in failed}
-    return [span for span in failed if span.span_id not in passed_on]
 
 
 def _cause(span: Span) -> tuple[str, str]:

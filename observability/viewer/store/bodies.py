@@ -10,6 +10,8 @@ from typing import TypeVar
 
 from observability.viewer.store.blocks import places, read_block
 from observability.viewer.store.shares import Row, unpack
+from observability.viewer.store.stored import StoredSpan
+from observability.viewer.store.traces import Operations, stored_span
 
 Visit = Callable[[int, bytes, bytes], None]
 """Is given the index of a trace, a span of it, and the span's resource, both encoded."""
@@ -47,12 +49,31 @@ def visit_spans(connection: sqlite3.Connection, trace_ids: Sequence[bytes], visi
             found = list(_read(connection, wanted, deadline))
         except TimeoutError:
             break
-        for index, span, resource, _ in found:
+        for index, (span, resource, _) in found:
             visit(index, span, resource)
         visited += some
         if some < _TOGETHER:
             break
     return visited
+
+
+def read_failures(connection: sqlite3.Connection, trace_ids: Iterable[bytes]) -> tuple[list[StoredSpan], bool]:
+    """Of traces the spans that failed and below which none did; whether that was all, within the time."""
+    deadline = time.monotonic() + TIME_LIMIT_S
+    operations = Operations(connection)
+    wanted: list[tuple[int, int, tuple[bytes, Row]]] = []
+    for trace_id in trace_ids:
+        number, _, _ = _trace(connection, trace_id)
+        failed = [(part, row) for part, row in _rows(connection, number) if row.error]
+        passed_on = {row.parent_id for _, row in failed}
+        wanted += [(part, row.position, (trace_id, row)) for part, row in failed if row.span_id not in passed_on]
+    found = []
+    try:
+        for (trace_id, row), encoded in _read(connection, wanted, deadline):
+            found.append(stored_span(trace_id, row, operations, encoded))
+    except TimeoutError:
+        return found, False
+    return found, True
 
 
 def _trace(connection: sqlite3.Connection, trace_id: bytes) -> tuple[int, int, int]:
@@ -70,8 +91,8 @@ def _rows(connection: sqlite3.Connection, number: int) -> Iterator[tuple[int, Ro
 
 def _read(
     connection: sqlite3.Connection, wanted: Iterable[tuple[int, int, _Owner]], deadline: float
-) -> Iterator[tuple[_Owner, bytes, bytes, bytes]]:
-    """Spans by part and position there, each with whose it is, its resource and scope.
+) -> Iterator[tuple[_Owner, tuple[bytes, bytes, bytes]]]:
+    """Spans by part and position there: whose each is, and it with its resource and scope.
 
     Raises:
         TimeoutError: It takes longer.
@@ -87,5 +108,4 @@ def _read(
             raise TimeoutError
         records = read_block(connection, "span", block)
         for position, owner in held:
-            span, resource, scope = records[position]
-            yield owner, span, resource, scope
+            yield owner, records[position]

@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from observability.viewer.query import Query
 from observability.viewer.store import blocks, calls, logs, metrics, retention, statistics, traces, vocabulary
-from observability.viewer.store.bodies import Visit, visit_spans
+from observability.viewer.store.bodies import Visit, read_failures, visit_spans
 from observability.viewer.store.calls import Calls, read_calls
 from observability.viewer.store.completion import complete_keys, complete_values
 from observability.viewer.store.database import Database
@@ -155,6 +155,11 @@ class Store:
         """Visit the spans of traces, as far as the time goes; how many traces were visited, from the first one on."""
         with self._database.reading() as connection:
             return visit_spans(connection, trace_ids, visit)
+
+    def failures(self, trace_ids: Sequence[bytes]) -> tuple[list[StoredSpan], bool]:
+        """Of traces the spans that failed and below which none did; whether that was all, within the time."""
+        with self._database.reading() as connection:
+            return read_failures(connection, trace_ids)
 
     def logs(self, trace_id: bytes) -> list[StoredLog]:
         """The log records of a trace by time; empty if there are none."""

@@ -273,14 +273,15 @@ def read_trace(connection: sqlite3.Connection, trace_id: bytes) -> list[StoredSp
     found = []
     for block, rows in by_block.items():
         records = read_block(connection, "span", block)
-        for position, row in rows:
-            operation = operations[row.operation]
-            parent_id = b"" if row.parent_id == _NO_SPAN else row.parent_id
-            encoded = records[position]
-            found.append(
-                StoredSpan(trace_id, row.span_id, parent_id, *operation, row.error, row.start_ns, row.end_ns, *encoded)
-            )
+        found += [stored_span(trace_id, row, operations, records[position]) for position, row in rows]
     return sorted(found, key=lambda span: (span.start_ns, span.span_id))
+
+
+def stored_span(trace_id: bytes, row: Row, operations: Operations, encoded: tuple[bytes, bytes, bytes]) -> StoredSpan:
+    """A span as it is given back; `encoded` is it with its resource and scope."""
+    parent_id = b"" if row.parent_id == _NO_SPAN else row.parent_id
+    operation = operations[row.operation]
+    return StoredSpan(trace_id, row.span_id, parent_id, *operation, row.error, row.start_ns, row.end_ns, *encoded)
 
 
 def read_summaries(connection: sqlite3.Connection, numbers: Iterable[int]) -> list[Summary]:

@@ -117,6 +117,20 @@ def test_root_first(store: Store) -> None:
     assert _told(store, Selection("query", parse("duration>0"), None, None)) == [("operation=GET /", 10, 0, True)]
 
 
+def test_many_values_of_a_key(store: Store) -> None:
+    """Of one key a few values are told, so that others are seen."""
+    for trace in range(1, 101):
+        bad = trace > 50
+        attributes = [number("shard", trace % 5 + 10 * bad), text("zone", "b" if bad or trace % 5 == 0 else "a")]
+        add(store, span(trace, error=bad, attributes=attributes))
+    assert [key for key, *_ in _told(store, Selection("errors", (), None, None))] == [
+        "zone=b",
+        "shard=10",
+        "shard=11",
+        "shard=12",
+    ]
+
+
 def test_too_few(store: Store) -> None:
     """Few traces on a side tell nothing; that they are few is told."""
     _shop(store, orders=6 * (FEWEST - 1))
