@@ -311,6 +311,44 @@ def test_brush(viewer: Viewer, page: Page) -> None:
     expect(page.locator(".tick").first).to_have_text("0")
 
 
+def test_width_of_the_names(viewer: Viewer, page: Page) -> None:
+    """The edge of the names is dragged, moved by keys and taken back, stays within bounds, and is kept."""
+    viewer.send("traces", request([_span(1), _span(2, 1)]))
+    _show(page, _address(viewer))
+    edge, name = page.get_by_role("separator"), page.locator(".row .name").first
+
+    def width() -> float:
+        box = name.bounding_box()
+        assert box is not None
+        return round(box["width"])
+
+    usual = width()
+    place = edge.bounding_box()
+    assert place is not None
+    page.mouse.move(place["x"] + 5, place["y"] + 10)
+    page.mouse.down()
+    page.mouse.move(place["x"] + 105, place["y"] + 200)
+    page.mouse.up()
+    assert width() == usual + 100
+    page.reload()
+    expect(name).to_be_visible()
+    assert width() == usual + 100
+    edge.focus()
+    before = edge.get_attribute("aria-valuenow")
+    page.keyboard.press("ArrowLeft")
+    assert width() < usual + 100
+    assert int(edge.get_attribute("aria-valuenow") or 0) == int(before or 0) - 2
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowLeft")
+    expect(edge).to_have_attribute("aria-valuenow", "10")
+    expect(page.locator(".row[aria-expanded=false]")).to_have_count(0)
+    edge.dblclick()
+    assert width() == usual
+    page.reload()
+    expect(name).to_be_visible()
+    assert width() == usual
+
+
 def test_links(viewer: Viewer, page: Page) -> None:
     """Links are shown at both ends, and lead to the span within the trace; that a trace is not kept is told."""
     spans = [_span(1), _span(2, 1), _span(3, 1)]

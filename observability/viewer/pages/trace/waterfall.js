@@ -1,5 +1,6 @@
 // The waterfall: of all rows only those in sight are elements, so that any number of them scrolls alike.
 import { duration, element } from "../common.js";
+import { edge } from "./columns.js";
 import { drawRow, part, percent } from "./row.js";
 import { ticks } from "./scale.js";
 import { clamped, moved, zoomed } from "./view.js";
@@ -30,7 +31,10 @@ export class Waterfall {
     };
     this.#axis = heading("track axis");
     this.#axis.ariaLabel = "Time from the start of the trace";
-    const head = element("div", "head", heading("name", "Span"), heading("number", "Duration"), this.#axis);
+    const names = heading("name", "Span");
+    names.ariaLabel = "Span";
+    names.append(edge(names, this.#axis, () => this.#state && this.show(this.#state)));
+    const head = element("div", "head", names, heading("number", "Duration"), this.#axis);
     head.role = "row";
     head.ariaRowIndex = "1";
     const headings = element("div", "headings", head);
