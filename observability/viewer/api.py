@@ -113,7 +113,7 @@ def api_routes(store: Store, arrivals: Arrivals, *, otlp_url: str, threaded: Thr
     def why(request: Request) -> Response:
         return JSONResponse(distinction_json(store, _selection(request)))
 
-    def usual(request: Request) -> Response:
+    def usual_shape(request: Request) -> Response:
         alike = store.alike(parse_trace_id(request.path_params["trace_id"]))
         return failure(404, "trace not found") if alike is None else JSONResponse(usual_json(alike))
 
@@ -135,7 +135,7 @@ def api_routes(store: Store, arrivals: Arrivals, *, otlp_url: str, threaded: Thr
         "arrivals": arrived,
         "recent/{trace_id}": whole_trace,
         "recent/{trace_id}/otlp": trace_as_otlp,
-        "recent/{trace_id}/usual": usual,
+        "recent/{trace_id}/usual": usual_shape,
     }
     return [Route(f"/api/{path}", threaded(handler)) for path, handler in handlers.items()]
 

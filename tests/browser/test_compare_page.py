@@ -75,6 +75,9 @@ def test_choice(viewer: Viewer, page: Page) -> None:
     page.goto(f"{viewer.url}/trace/{trace_id(1).hex()}")
     page.locator("#compare").click()
     expect(page.locator("#choices li")).to_have_count(1)
+    expect(page.get_by_role("link", name="what is usual")).to_have_attribute(
+        "href", f"/compare?a={trace_id(1).hex()}&b=usual"
+    )
     page.locator("#choices a").click()
     expect(page.locator("#tree tbody tr")).to_have_count(2)
     expect(page).to_have_url(_address(viewer))

@@ -118,7 +118,8 @@ function showUsual({ trace, roots }, usual) {
   document.title = `${rootOf(roots).name || UNNAMED} against usual · Clearspan`;
   if (!usual.places.length) {
     $("both").hidden = $("other").hidden = false;
-    $("ask").textContent = `${usual.traces ? `Only ${count(usual.traces, "other")}` : "No other"} of this request: no usual shape yet.`;
+    const few = `${usual.traces ? `Only ${count(usual.traces, "other")}` : "No other"} of this request`;
+    $("ask").textContent = usual.complete ? `${few}: no usual shape yet.` : `${few} could be looked at in time: too few for a usual shape.`;
     return;
   }
   const least = trace.length / 100;
@@ -135,12 +136,12 @@ async function offer({ trace, roots }) {
   const root = rootOf(roots);
   $("both").replaceChildren(side("A", { trace, roots }));
   $("both").hidden = $("other").hidden = false;
-  $("usual").href = `/compare?${new URLSearchParams({ a: trace.id, b: "usual" })}`;
   const q = [condition("service", root.service), condition("operation", root.name)].join(" ");
   const { traces } = await load(`/api/find?${new URLSearchParams({ limit: "50", q })}`);
   const others = traces.filter((one) => one.name === root.name && one.traceID !== trace.id);
-  $("ask").textContent = others.length ? "Compare it with" : "There is no other trace of this request to compare it with.";
-  $("usual").parentElement.hidden = !others.length;
+  const usual = element("a", "", "what is usual");
+  usual.href = `/compare?${new URLSearchParams({ a: trace.id, b: "usual" })}`;
+  $("ask").replaceChildren(...(others.length ? ["Compare it with ", usual, ", or with"] : ["There is no other trace of this request to compare it with."]));
   $("choices").replaceChildren(...others.map((one) => {
     const link = element("a", "", duration(one.durationNano));
     link.href = `/compare?${new URLSearchParams({ a: trace.id, b: one.traceID })}`;
