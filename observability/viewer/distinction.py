@@ -23,7 +23,7 @@ from observability.viewer.store.records import Reader
 from observability.viewer.store.stored import Summary
 from observability.viewer.store.wire import parse_span
 
-MAX_TRACES = 500
+MAX_TRACES = 300
 """Of each side; the newest are looked at."""
 
 FEWEST = 5
@@ -35,6 +35,7 @@ MOST, MOST_OF_A_KEY = 10, 3
 # What a connection and a thread are called: who shares one has begun at the same time, and no more.
 _BY_CHANCE = frozenset({"client.port", "network.peer.port", "net.peer.port", "thread.id", "thread.name"})
 _ERRORS = parse("error")
+_PARTS = 10  # of a time, in each of which others are looked for
 _MAX_TEXT = 256  # characters of a value
 _MAX_VALUES = 20_000
 _LEAST_TRACES, _LEAST_SHARE = 3, 0.1  # of the selection, that have a value
@@ -169,20 +170,51 @@ def distinction_json(store: Store, selection: Selection) -> dict[str, Any]:
 
 def _sides(store: Store, selection: Selection) -> tuple[list[Summary], list[Summary], bool]:
     """The traces that are selected and those that are not, the newest first; whether these are all."""
-    most = 2 * MAX_TRACES
-    start_ns, end_ns = selection.start_ns, selection.end_ns
     # Errors may be so rare that hardly one is among the newest traces.
     query = selection.query or (_ERRORS if selection.kind == "errors" else ())
-    found = others = store.find(query, start_ns=start_ns, end_ns=end_ns, limit=most)
+    most = 2 * MAX_TRACES
+    found = store.find(query, start_ns=selection.start_ns, end_ns=selection.end_ns, limit=most)
     complete = found.complete and len(found.traces) < most
     chosen = [trace for trace in found.traces if selection.has(trace)]
     if selection.kind == "query" or query != selection.query:
-        since_ns = start_ns if complete or not chosen else chosen[-1].start_ns
-        others = store.find((), start_ns=since_ns, end_ns=end_ns, limit=most)
-        complete = complete and others.complete and len(others.traces) < most
+        complete = complete and len(chosen) <= MAX_TRACES
+        chosen = chosen[:MAX_TRACES]
+        rest, all_of_them = _others(store, selection, chosen, complete=complete)
+        return chosen, rest, complete and all_of_them
     known = set(_ids(chosen))
-    rest = [trace for trace in others.traces if trace.trace_id not in known]
+    rest = [trace for trace in found.traces if trace.trace_id not in known]
     return chosen[:MAX_TRACES], rest[:MAX_TRACES], complete and max(len(chosen), len(rest)) <= MAX_TRACES
+
+
+def _others(
+    store: Store, selection: Selection, chosen: Sequence[Summary], *, complete: bool
+) -> tuple[list[Summary], bool]:
+    """Traces of the time of those that are chosen, spread over it as these are; whether these are all.
+
+    If the chosen ones are `complete`, it is the whole time that is asked for.
+    """
+    known = set(_ids(chosen))
+
+    def others(start_ns: int | None, end_ns: int | None, most: int) -> tuple[list[Summary], bool]:
+        found = store.find((), start_ns=start_ns, end_ns=end_ns, limit=most)
+        rest = [trace for trace in found.traces if trace.trace_id not in known]
+        return rest, found.complete and len(found.traces) < most
+
+    begin_ns, end_ns = selection.start_ns, selection.end_ns
+    if chosen and not complete:
+        begin_ns = chosen[-1].start_ns
+    rest, all_of_them = others(begin_ns, end_ns, len(chosen) + MAX_TRACES)
+    if all_of_them or not chosen:
+        return rest, all_of_them
+    parts = min(_PARTS, len(chosen))
+    spread: list[Summary] = []
+    for number in range(1, parts + 1):
+        part = chosen[len(chosen) * (number - 1) // parts : len(chosen) * number // parts]
+        start_ns = begin_ns if number == parts else part[-1].start_ns
+        some, _ = others(start_ns, end_ns, len(part) + MAX_TRACES // parts)
+        spread += some[: MAX_TRACES // parts]
+        end_ns = part[-1].start_ns - 1
+    return spread, False
 
 
 def _ids(traces: Sequence[Summary]) -> list[bytes]:
@@ -218,7 +250,15 @@ def _told(values: _Values, said: Set[Value], roots: Set[Value], selected: int, r
         if value not in said and _is_no_chance(*with_it, selected, rest):
             ranked.append(_Distinct(value, traces, with_it[0] / selected - with_it[1] / rest))
     # Of those that make the same difference first what the reader knows best, and what leads on.
-    ranked.sort(key=lambda one: (-one.difference, one.value not in roots, not adds(one.value), one.value))
+    ranked.sort(
+        key=lambda one: (
+            -one.difference,
+            one.value not in roots,
+            not adds(one.value),
+            one.value[0] not in ("operation", "service"),
+            one.value,
+        )
+    )
     told: list[_Distinct] = []
     keys = Counter[str]()
     for one in ranked:

@@ -55,7 +55,7 @@ export function why(holder, { add, close }) {
 
   function answer(told, [these, those], span) {
     const { selected, rest, complete, attributes } = told;
-    const sizes = element("p", "muted", `${count(selected, "trace")} ${these} against ${rest} ${those}${span}${complete ? "" : ", the newest that could be looked at"}.`);
+    const sizes = element("p", "muted", `${count(selected, "trace")} ${these} against ${rest} ${those}${span}${complete ? "" : "; there are more"}.`);
     if (Math.min(selected, rest) < FEWEST) return [sizes, element("p", "", `Too few to tell: it takes ${FEWEST} on either side.`)];
     if (!attributes.length) return [sizes, element("p", "", "Nothing sets them apart: no value is much more frequent among them.")];
     const heads = ["Attribute", `Of those ${these}`, `Of ${those === "others" ? "the others" : `those ${those}`}`].map((name) => Object.assign(element("th", "", name), { scope: "col" }));

@@ -109,6 +109,16 @@ def test_box(store: Store) -> None:
     ]
 
 
+def test_of_the_same_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are many others, those that are looked at are spread over the time as those that are selected."""
+    monkeypatch.setattr(distinction, "MAX_TRACES", 20)
+    for trace in range(1, 201):
+        hour = text("hour", str(trace // 50))
+        add(store, span(trace, start_ns=trace * SECOND, error=trace % 20 == 0, attributes=[hour]))
+    told = distinction_json(store, Selection("errors", (), None, None))
+    assert (told["selected"], told["rest"], told["complete"], told["attributes"]) == (10, 18, False, [])
+
+
 def test_root_first(store: Store) -> None:
     """Of what the same traces have the operation of the root stands for the rest."""
     for trace in range(1, 21):
@@ -122,7 +132,7 @@ def test_many_values_of_a_key(store: Store) -> None:
     for trace in range(1, 101):
         bad = trace > 50
         attributes = [number("shard", trace % 5 + 10 * bad), text("zone", "b" if bad or trace % 5 == 0 else "a")]
-        add(store, span(trace, error=bad, attributes=attributes))
+        add(store, span(trace, start_ns=trace * SECOND, error=bad, attributes=attributes))
     assert [key for key, *_ in _told(store, Selection("errors", (), None, None))] == [
         "zone=b",
         "shard=10",
@@ -162,7 +172,7 @@ def test_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
 
     with monkeypatch.context() as patch:
         patch.setattr(distinction, "MAX_TRACES", 6)
-        assert counts() == (6, 6, False)
+        assert counts() == (6, 5, False)
     with monkeypatch.context() as patch:
         patch.setattr(bodies, "MAX_SPANS", 17)
         assert counts() == (8, 8, False)
