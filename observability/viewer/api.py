@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from observability.viewer.arrivals import Arrivals
 from observability.viewer.failures import failures_json
+from observability.viewer.in_flight import Usual, in_flight_json, unfinished_json
 from observability.viewer.jaeger import log_json
 from observability.viewer.measurements import instrument_json, series_json
 from observability.viewer.performance import performance_json
@@ -43,6 +44,7 @@ def api_routes(store: Store, arrivals: Arrivals, *, otlp_url: str, threaded: Thr
         otlp_url: Where telemetry can be sent to; told to the reader while there is none.
         threaded: Makes a handler, which may block, one that does not.
     """
+    usual = Usual(store)
 
     def find(request: Request) -> Response:
         found = store.find(_query(request), **_optional_times(request), limit=parse_limit(request.query_params))
@@ -104,12 +106,21 @@ def api_routes(store: Store, arrivals: Arrivals, *, otlp_url: str, threaded: Thr
 
     def trace_as_otlp(request: Request) -> Response:
         trace_id = parse_trace_id(request.path_params["trace_id"])
+        unfinished = store.unfinished.spans(trace_id)  # first, so that none is missing that comes meanwhile
         spans = store.trace(trace_id)
-        if not spans:
+        if not spans and not unfinished:
             return failure(404, "trace not found")
+        came = {span.span_id for span in spans}
+        unfinished = [one for one in unfinished if one.span.span_id not in came]
         as_file = {"content-disposition": f'attachment; filename="trace-{trace_id.hex()}.json"'}
-        links = [link_json(one) for one in store.links_to(trace_id)]
-        return JSONResponse(telemetry_json(spans, store.logs(trace_id)) | {"linkedFrom": links}, headers=as_file)
+        told = telemetry_json([*spans, *(one.span for one in unfinished)], store.logs(trace_id)) | {
+            "linkedFrom": [link_json(one) for one in store.links_to(trace_id)],
+            "unfinished": [unfinished_json(one) for one in unfinished],
+        }
+        return JSONResponse(told, headers=as_file)
+
+    def in_flight(_request: Request) -> Response:
+        return JSONResponse(in_flight_json(store.unfinished.spans(), usual) | {"dropped": store.unfinished.dropped})
 
     def arrived(_request: Request) -> Response:
         now_ns = time.time_ns()
@@ -123,6 +134,7 @@ def api_routes(store: Store, arrivals: Arrivals, *, otlp_url: str, threaded: Thr
         "statistics": statistics,
         "map": calls,
         "errors": errors,
+        "in-flight": in_flight,
         "instruments": instruments,
         "points": points,
         "arrivals": arrived,
