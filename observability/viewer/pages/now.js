@@ -37,7 +37,7 @@ function drawServices({ services, seconds }) {
 }
 
 function drawErrors({ groups }) {
-  if (!groups.length) return [element("p", "muted", "No errors.")];
+  if (!groups.length) return [element("li", "none muted", "No errors.")];
   return groups.slice(0, GROUPS).map((group) => {
     // By the conventions a type of digits is an HTTP status.
     const type = /^[0-9]{3}$/.test(group.type) ? `HTTP ${group.type}` : group.type;

@@ -52,8 +52,15 @@ function follow(source, answer, trace, page) {
   }
 
   const poll = live(async (signal) => {
-    const newer = await load(source, { signal });
-    if (pressed) return;
+    const newer = await load(source, { signal }).catch((error) => {
+      if (error.status !== 404) throw error;
+    });
+    if (!newer) {
+      notice("The viewer has forgotten this trace: nothing was heard of it for too long.");
+      told = [];
+      poll.paused = true;
+    }
+    if (!newer || pressed) return;
     [told, answered] = [newer.unfinished, performance.now()];
     const says = said(newer);
     if (says !== shown) {
