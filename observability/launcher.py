@@ -40,7 +40,8 @@ HELD_LINES = 1000
 
 _COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan")
 _PR_SET_PDEATHSIG = 1
-_ELSEWHERE = {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"}
+_ELSEWHERE = {f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT" for signal in ("", "TRACES_", "LOGS_")}
+"""What sends telemetry to another receiver than our viewer."""
 
 
 class LauncherError(Exception):

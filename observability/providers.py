@@ -123,7 +123,7 @@ class Telemetry:
             tracer_provider.add_span_processor(
                 BatchSpanProcessor(ScrubbingSpanExporter(span_exporter), meter_provider=meter_provider)
             )
-        if _choice("CLEARSPAN_UNFINISHED_SPANS", "true", "false") == "true" and not _disabled():
+        if _choice("CLEARSPAN_UNFINISHED_SPANS", "true", "false") == "true" and "otlp" in _exporter_names("traces"):
             # Behind the others: what has ended is sent first at the end.
             tracer_provider.add_span_processor(UnfinishedSpans(ScrubbingLogExporter(_otlp_log_exporter())))
         logger_provider = LoggerProvider(resource=resource, shutdown_on_exit=False, meter_provider=meter_provider)
@@ -279,10 +279,6 @@ def _otlp_over_http(signal: str) -> bool:
     return protocol == "http/protobuf"
 
 
-def _disabled() -> bool:
-    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-
-
 # The OTLP exporters are imported when one is asked for: gRPC costs more to import than all the rest of the SDK.
 
 
@@ -327,15 +323,18 @@ _LOG_EXPORTERS: dict[str, Callable[[], LogRecordExporter]] = {
 }
 
 
+def _exporter_names(signal: str) -> list[str]:
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return []
+    names = [name.strip() for name in (os.environ.get(f"OTEL_{signal.upper()}_EXPORTER") or "otlp").split(",")]
+    return [] if names == ["none"] else names
+
+
 def _exporters(signal: str, known: Mapping[str, Callable[[], _Exporter]]) -> list[_Exporter]:
-    variable = f"OTEL_{signal.upper()}_EXPORTER"
-    if _disabled():
-        return []
-    names = [name.strip() for name in (os.environ.get(variable) or "otlp").split(",")]
-    if names == ["none"]:
-        return []
+    names = _exporter_names(signal)
     unknown = [name for name in names if name not in known]
     if unknown:
+        variable = f"OTEL_{signal.upper()}_EXPORTER"
         raise TelemetryError(f"{variable}={unknown[0]!r} is not supported: use {', '.join(known)} or none")
     return [known[name]() for name in names]
 

@@ -84,11 +84,8 @@ class UnfinishedSpans(SpanProcessor):
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - the interface's
         """Watch a span."""
-        context = span.context
-        if not context.trace_flags.sampled:
-            return
         if len(self._new) < MAX_RUNNING:
-            self._new[context.span_id] = span
+            self._new[span.context.span_id] = span
         else:
             self.dropped += 1
 
@@ -141,7 +138,7 @@ class UnfinishedSpans(SpanProcessor):
             elif self._round >= renewal:
                 due.append(span)
         for span in list(seen.values()):
-            if span.end_time is not None:
+            if span.end_time is not None or not span.context.trace_flags.sampled:
                 continue
             if len(self._told) + len(due) < MAX_RUNNING:
                 due.append(span)

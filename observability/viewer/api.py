@@ -21,6 +21,8 @@ from observability.viewer.recent import summary_json, whole_trace_json
 from observability.viewer.search import BadParameterError, parse_limit, parse_time_ns, parse_trace_id
 from observability.viewer.senders import senders_json
 from observability.viewer.store import Store
+from observability.viewer.store.stored import StoredSpan
+from observability.viewer.store.unfinished import UnfinishedSpan
 from observability.viewer.telemetry_json import link_json, telemetry_json
 
 DEFAULT_SPAN_NS = 15 * 60 * 10**9
@@ -97,27 +99,32 @@ def api_routes(store: Store, arrivals: Arrivals, *, otlp_url: str, threaded: Thr
         service, name = (request.query_params.get(one, "") for one in ("service", "name"))
         return JSONResponse({"series": [series_json(one) for one in store.points(service, name, *_times(request))]})
 
+    def all_of(trace_id: bytes) -> tuple[list[StoredSpan], list[UnfinishedSpan]]:
+        unfinished = store.unfinished.spans(trace_id)  # first, so that none is missing that comes meanwhile
+        spans = store.trace(trace_id)
+        came = {span.span_id for span in spans}
+        unfinished = [one for one in unfinished if one.span.span_id not in came]
+        return [*spans, *(one.span for one in unfinished)], unfinished
+
     def whole_trace(request: Request) -> Response:
         trace_id = parse_trace_id(request.path_params["trace_id"])
-        spans = store.trace(trace_id)
+        spans, unfinished = all_of(trace_id)
         if not spans:
             return failure(404, "trace not found")
-        return JSONResponse(whole_trace_json(spans, store.logs(trace_id)))
+        told = {"unfinished": [unfinished_json(one) for one in unfinished]}
+        return JSONResponse(whole_trace_json(spans, store.logs(trace_id)) | told)
 
     def trace_as_otlp(request: Request) -> Response:
         trace_id = parse_trace_id(request.path_params["trace_id"])
-        unfinished = store.unfinished.spans(trace_id)  # first, so that none is missing that comes meanwhile
-        spans = store.trace(trace_id)
-        if not spans and not unfinished:
+        spans, unfinished = all_of(trace_id)
+        if not spans:
             return failure(404, "trace not found")
-        came = {span.span_id for span in spans}
-        unfinished = [one for one in unfinished if one.span.span_id not in came]
         as_file = {"content-disposition": f'attachment; filename="trace-{trace_id.hex()}.json"'}
-        told = telemetry_json([*spans, *(one.span for one in unfinished)], store.logs(trace_id)) | {
+        told = {
             "linkedFrom": [link_json(one) for one in store.links_to(trace_id)],
             "unfinished": [unfinished_json(one) for one in unfinished],
         }
-        return JSONResponse(told, headers=as_file)
+        return JSONResponse(telemetry_json(spans, store.logs(trace_id)) | told, headers=as_file)
 
     def in_flight(_request: Request) -> Response:
         return JSONResponse(in_flight_json(store.unfinished.spans(), usual) | {"dropped": store.unfinished.dropped})

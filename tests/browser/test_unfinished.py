@@ -7,7 +7,7 @@ import re
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
-from playwright.sync_api import Locator, Page, Route, expect
+from playwright.sync_api import Dialog, Locator, Page, Route, expect
 
 from tests.browser.conftest import Viewer
 from tests.observability.viewer.samples import log_request, notice, record, request, span, span_id, text, trace_id
@@ -173,7 +173,12 @@ def test_a_trace_that_is_forgotten(viewer: Viewer, page: Page) -> None:
 def test_hostile_text_is_text(viewer: Viewer, page: Page) -> None:
     """A stranger's notice is shown as text: no element, no dialog, no complaint."""
     trouble: list[str] = []
-    page.on("dialog", lambda dialog: (trouble.append(dialog.message), dialog.dismiss()))
+
+    def dismiss(dialog: Dialog) -> None:
+        trouble.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", dismiss)
     page.on("console", lambda message: trouble.append(message.text))
     attributes = [text(HOSTILE, HOSTILE)]
     sent = log_request(

@@ -120,14 +120,16 @@ def test_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("OTEL_BSP_SCHEDULE_DELAY", "100", "true"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example", "false"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://collector.example/v1/traces", "false"),
         ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "https://collector.example/v1/logs", "false"),
         ("CLEARSPAN_UNFINISHED_SPANS", "false", "false"),
     ],
 )
 def test_who_is_told_of_unfinished_spans(variable: str, value: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The launcher's own viewer is told of unfinished spans, and no other receiver."""
-    for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "CLEARSPAN_UNFINISHED_SPANS"):
-        monkeypatch.delenv(name, raising=False)
+    for kind in ("", "TRACES_", "LOGS_"):
+        monkeypatch.delenv(f"OTEL_EXPORTER_OTLP_{kind}ENDPOINT", raising=False)
+    monkeypatch.delenv("CLEARSPAN_UNFINISHED_SPANS", raising=False)
     monkeypatch.setenv(variable, value)
     environment = development_environment({}, "http://127.0.0.1:4318", Path("data"), pretty=False)
     assert environment["CLEARSPAN_UNFINISHED_SPANS"] == told

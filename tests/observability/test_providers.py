@@ -228,10 +228,11 @@ def test_disabled() -> None:
         ({"CLEARSPAN_UNFINISHED_SPANS": "false"}, False),
         ({"CLEARSPAN_UNFINISHED_SPANS": "true"}, True),
         ({"CLEARSPAN_UNFINISHED_SPANS": "true", "OTEL_SDK_DISABLED": "true"}, False),
+        ({"CLEARSPAN_UNFINISHED_SPANS": "true", "OTEL_TRACES_EXPORTER": "console"}, False),
     ],
 )
 def test_unfinished_spans_are_told_where_it_is_asked_for(environment: dict[str, str], told: bool) -> None:
-    """No receiver gets notices of unfinished spans unless a variable says so."""
+    """No receiver gets notices of unfinished spans unless a variable says so, and it gets the spans too."""
     code = """
 from observability import Telemetry
 from observability.unfinished import UnfinishedSpans

@@ -11,7 +11,7 @@ import pytest
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.sdk.trace.sampling import Decision, StaticSampler
 from opentelemetry.trace import SpanKind, Tracer, set_span_in_context
 
 from observability import unfinished
@@ -114,9 +114,10 @@ def test_a_flush_tells_at_once() -> None:
     assert watched.told() == ["new"]
 
 
-def test_what_is_not_sampled_is_not_told() -> None:
+@pytest.mark.parametrize("decision", [Decision.DROP, Decision.RECORD_ONLY])
+def test_what_is_not_sampled_is_not_told(decision: Decision) -> None:
     """Of a trace that is not exported there are no notices either."""
-    watched = Watched(provider=TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False))
+    watched = Watched(provider=TracerProvider(sampler=StaticSampler(decision), shutdown_on_exit=False))
     watched.tracer.start_span("unsampled")
     watched.processor.force_flush()
     assert watched.told() == []
