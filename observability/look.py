@@ -155,6 +155,7 @@ def in_flight_line(request: Mapping[str, Any]) -> str:
             f"({escape(request['service'])})",
             _state(request),
             *([f"in {escape(inner['service'])} {escape(inner['name'])}"] if inner else []),
+            *([f"to {escape(inner['peer'])}"] if inner and inner["peer"] else []),
         ]
     )
 

@@ -10,8 +10,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from observability.viewer.query import as_text
 from observability.viewer.store import Store
-from observability.viewer.store.fields import KINDS
+from observability.viewer.store.fields import KINDS, attribute_values
 from observability.viewer.store.statistics import MINUTE_NS, quantile_ns
 from observability.viewer.store.unfinished import UnfinishedSpan
 
@@ -26,6 +29,7 @@ SILENT_NS = 30 * 10**9
 
 _USUAL_NS = 15 * MINUTE_NS
 _FEWEST_CALLS = 5
+_PEERS = ("clearspan.peer", "server.address")
 
 Operation = tuple[str, str, int]
 """Service, name and kind."""
@@ -119,4 +123,10 @@ def _innermost(
     at = top
     while below := children.get((at.span.trace_id, at.span.span_id)):
         at = below[-1]
-    return None if at is top else {"service": at.span.service, "name": at.span.name}
+    return None if at is top else {"service": at.span.service, "name": at.span.name, "peer": _peer(at)}
+
+
+def _peer(one: UnfinishedSpan) -> str:
+    """Whom a span calls; empty if it tells nothing of that."""
+    told = attribute_values(Span.FromString(one.span.span).attributes)
+    return as_text(next((told[key] for key in _PEERS if key in told), ""))

@@ -30,7 +30,8 @@ def _run(viewer: Viewer) -> None:
     """A request that runs, and waits for a call, after another one that has ended."""
     viewer.send("traces", request([span(1, 2, 1, name="reserve", start_ns=5 * MS, end_ns=300 * MS)]))
     root = notice(1, 1, name="POST /orders", ran_ns=3 * S, attributes=[text("url.path", "/orders")])
-    call = notice(1, 3, 1, name="charge", kind="client", start_ns=400 * MS, ran_ns=2600 * MS)
+    peer = text("clearspan.peer", "payments")
+    call = notice(1, 3, 1, name="charge", kind="client", start_ns=400 * MS, ran_ns=2600 * MS, attributes=[peer])
     viewer.send("logs", log_request(root, call))
 
 
@@ -49,7 +50,7 @@ def test_now(viewer: Viewer, page: Page) -> None:
     _run(viewer)
     viewer.send("logs", log_request(notice(2, name="only begun", ran_ns=0)))
     row = page.locator(REQUESTS, has_text="POST /orders")
-    expect(row).to_contain_text("in orders charge")
+    expect(row).to_contain_text("in orders charge to payments")
     expect(page.locator("h2", has_text="In flight")).to_contain_text(re.compile(r"In flight: 2 requests"))
     _changes(row.locator(".times"))
     row.get_by_role("link").click()
@@ -183,7 +184,7 @@ def test_hostile_text_is_text(viewer: Viewer, page: Page) -> None:
     attributes = [text(HOSTILE, HOSTILE)]
     sent = log_request(
         notice(1, 1, name=HOSTILE, kind=HOSTILE, ran_ns=2 * S, attributes=attributes),
-        notice(1, 2, 1, name=HOSTILE, ran_ns=2 * S, attributes=attributes),
+        notice(1, 2, 1, name=HOSTILE, ran_ns=2 * S, attributes=[*attributes, text("clearspan.peer", HOSTILE)]),
     )
     sent.resource_logs[0].resource.attributes[0].value.string_value = HOSTILE
     sent.resource_logs[0].scope_logs[0].scope.name = HOSTILE

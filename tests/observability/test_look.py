@@ -32,6 +32,7 @@ from tests.observability.viewer.samples import (
     request,
     span,
     span_id,
+    text,
     trace_id,
 )
 from tests.serving import serving
@@ -113,7 +114,7 @@ async def test_unfinished(store: Store, url: str) -> None:
     ingest_traces(nested(2, ["root", "child"]).SerializeToString(), store)
     running = [
         notice(1, 1, name=HOSTILE, ran_ns=3 * 10**9, start_ns=-(10**9)),
-        notice(1, 2, 1, name="charge", kind="client", ran_ns=2 * 10**9),
+        notice(1, 2, 1, name="charge", kind="client", ran_ns=2 * 10**9, attributes=[text("clearspan.peer", HOSTILE)]),
     ]
     ingest_logs(log_request(*running).SerializeToString(), store)
     ingest_traces(request([span(1, 3, 1, name="reserve")]).SerializeToString(), store)
@@ -122,7 +123,7 @@ async def test_unfinished(store: Store, url: str) -> None:
     assert (code, err, len(out.splitlines())) == (0, "", 3)
     assert last.startswith(trace_id(1).hex())
     assert f"{HARMLESS}  (orders)  RUNNING for " in last
-    assert last.endswith("in orders charge")
+    assert last.endswith(f"in orders charge  to {HARMLESS}")
     assert len((await _clearspan("traces", "service=orders", "--url", url))[1].splitlines()) == 2
     code, out, _ = await _clearspan("trace", TRACE, "--url", url)
     root, charge, reserve = out.splitlines()[1:4]

@@ -15,7 +15,7 @@ function draw(one) {
   const said = [
     ...(one.silentNano ? [[element("span", "silent", noWord(one.silentNano))]] : []),
     ...(one.usualNano == null ? [] : [[`usually ${duration(Math.round(one.usualNano))}`]]),
-    ...(one.waitsFor ? [["in ", chip(one.waitsFor.service), ` ${one.waitsFor.name || UNNAMED}`]] : []),
+    ...(one.waitsFor ? [["in ", chip(one.waitsFor.service), ` ${one.waitsFor.name || UNNAMED}`, one.waitsFor.peer && ` to ${one.waitsFor.peer}`]] : []),
   ];
   said.forEach((parts, index) => facts.append(index ? " · " : " ", ...parts));
   return element("li", "", element("span", "times"), element("div", "", link, facts));

@@ -10,7 +10,7 @@ from observability.viewer.ingest import ingest_logs
 from observability.viewer.store import Store
 from observability.viewer.store.stored import StoredSpan
 from observability.viewer.store.unfinished import UnfinishedSpan
-from tests.observability.viewer.samples import START_NS, add, log_request, notice, span, span_id, trace_id
+from tests.observability.viewer.samples import START_NS, add, log_request, notice, span, span_id, text, trace_id
 
 S = 10**9
 
@@ -48,7 +48,7 @@ def test_what_a_request_waits_for(store: Store) -> None:
         "elapsedNano": 3 * S,
         "silentNano": 0,
         "usualNano": None,
-        "waitsFor": {"service": "orders", "name": "POST /charges"},
+        "waitsFor": {"service": "orders", "name": "POST /charges", "peer": ""},
     }
     assert (second["name"], second["waitsFor"]) == ("of a parent that came", None)
 
@@ -116,9 +116,12 @@ def test_circles(store: Store) -> None:
 def test_from_notice_to_answer(store: Store) -> None:
     """A request is in flight from its notice to its span."""
     usual = Usual(store)
-    ingest_logs(log_request(notice(1, ran_ns=2 * S)).SerializeToString(), store)
+    peers = [text("server.address", "10.0.0.7"), text("clearspan.peer", "payments")]
+    sent = [notice(1, ran_ns=2 * S), notice(1, 2, 1, name="PUT", kind="client", attributes=peers)]
+    ingest_logs(log_request(*sent).SerializeToString(), store)
     (one,) = in_flight_json(store.unfinished.spans(), usual)["requests"]
     assert (one["name"], one["kind"]) == ("POST /orders", "server")
+    assert one["waitsFor"] == {"service": "orders", "name": "PUT", "peer": "payments"}
     assert one["elapsedNano"] >= 2 * S
-    add(store, span(1, name="POST /orders"))
+    add(store, span(1, name="POST /orders"), span(1, 2, 1))
     assert in_flight_json(store.unfinished.spans(), usual)["requests"] == []
