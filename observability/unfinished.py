@@ -52,7 +52,7 @@ class UnfinishedSpans(SpanProcessor):
     the next one makes up for it.
 
     Attributes:
-        dropped: How many spans started while `MAX_RUNNING` were watched.
+        dropped: How many spans were not watched, since `MAX_RUNNING` were.
     """
 
     def __init__(self, exporter: LogRecordExporter, *, round_s: float = ROUND_S) -> None:
@@ -137,13 +137,10 @@ class UnfinishedSpans(SpanProcessor):
                 self._told.pop(span_id, None)
             elif self._round >= renewal:
                 due.append(span)
-        for span in list(seen.values()):
-            if span.end_time is not None or not span.context.trace_flags.sampled:
-                continue
-            if len(self._told) + len(due) < MAX_RUNNING:
-                due.append(span)
-            else:
-                self.dropped += 1
+        room = MAX_RUNNING - len(self._told)
+        fresh = [span for span in list(seen.values()) if span.end_time is None and span.context.trace_flags.sampled]
+        self.dropped += len(fresh[room:])
+        due += fresh[:room]
         for span in due:
             self._told[span.context.span_id] = span, self._round + RENEW_ROUNDS
         return due

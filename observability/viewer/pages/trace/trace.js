@@ -167,8 +167,9 @@ export function show(trace, linkedFrom) {
   }
 
   /** Choose a span, unfolding what is above it. */
-  function go({ id }) {
-    const span = byId.get(id);
+  function go(wanted) {
+    const span = byId.get(wanted.id); // as it has become
+    if (!span) return;
     for (const id of wayTo(span)) state.folded.delete(id);
     layOut();
     const row = state.rows.find((one) => one.item === span);
