@@ -211,15 +211,19 @@ def traces(
     as_json: AsJson = False,
     url: ViewerUrl = VIEWER_URL,
 ) -> None:
-    """List the newest traces of a running viewer."""
-    from observability.look import LookError, Viewer, trace_line
+    """List the newest traces of a running viewer and, without a query, the requests that do not end."""
+    from observability.look import LookError, Viewer, in_flight_line, trace_line
 
+    viewer = Viewer(url, _viewer_token())
     try:
-        found = Viewer(url, _viewer_token()).traces(query, limit=limit)
+        found = viewer.traces(query, limit=limit)
+        in_flight = [] if query or as_json else viewer.in_flight()
     except LookError as error:
         _fail(error)
     for one in reversed(found["traces"]):
         typer.echo(json.dumps(one) if as_json else trace_line(one))
+    for request in in_flight:
+        typer.echo(in_flight_line(request))
     if not found["complete"]:
         typer.echo("not all traces were looked at within the time: narrow the query", err=True)
 

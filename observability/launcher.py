@@ -40,6 +40,8 @@ HELD_LINES = 1000
 
 _COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan")
 _PR_SET_PDEATHSIG = 1
+_ELSEWHERE = {f"OTEL_EXPORTER_OTLP_{signal}ENDPOINT" for signal in ("", "TRACES_", "LOGS_")}
+"""What sends telemetry to another receiver than our viewer."""
 
 
 class LauncherError(Exception):
@@ -315,6 +317,8 @@ def development_environment(urls: dict[str, str], otlp_url: str, data_dir: Path,
         "OTEL_BSP_MAX_QUEUE_SIZE": "4096",
         "OTEL_BLRP_MAX_QUEUE_SIZE": "4096",
         "CLEARSPAN_LOG_FORMAT": "pretty" if pretty else "json",
+        # Only our viewer knows what these notices are.
+        "CLEARSPAN_UNFINISHED_SPANS": "false" if _ELSEWHERE & os.environ.keys() else "true",
         # Theirs alone, and a new one each time: what reaches the public port is no event.
         "CLEARSPAN_EVENTS_TOKEN": secrets.token_urlsafe(),
     }

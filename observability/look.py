@@ -60,6 +60,15 @@ class Viewer:
         """
         return self._ask(f"/api/recent/{trace_id}", {})
 
+    def in_flight(self) -> list[dict[str, Any]]:
+        """Requests that have not ended and take longer than usual, the longest first.
+
+        Raises:
+            LookError: The viewer is not there.
+        """
+        requests: list[dict[str, Any]] = self._ask("/api/in-flight", {})["requests"]
+        return requests
+
     def logs(self, query: str, *, limit: int, start_us: int | None = None) -> dict[str, Any]:
         """The newest log records that a query asks for; `complete` says whether all were looked at.
 
@@ -133,6 +142,24 @@ def trace_line(trace: Mapping[str, Any]) -> str:
     )
 
 
+def in_flight_line(request: Mapping[str, Any]) -> str:
+    """A request of `Viewer.in_flight` in one line, as that of a trace."""
+    inner = request["waitsFor"]
+    return "  ".join(
+        [
+            request["traceID"],
+            _clock(request["startTime"]),
+            f"{duration(request['elapsedNano']):>8}",
+            "   ",
+            escape(request["name"]) or "(no name)",
+            f"({escape(request['service'])})",
+            _state(request),
+            *([f"in {escape(inner['service'])} {escape(inner['name'])}"] if inner else []),
+            *([f"to {escape(inner['peer'])}"] if inner and inner["peer"] else []),
+        ]
+    )
+
+
 def log_line(log: Mapping[str, Any]) -> str:
     """A log record in one line."""
     parts = [_clock(int(log["timeUnixNano"]) // 1000), escape(log["severity"]), escape(log["service"]), _body(log)]
@@ -143,7 +170,8 @@ def log_line(log: Mapping[str, Any]) -> str:
 
 def trace_tree(trace: Mapping[str, Any]) -> str:
     """A trace of `Viewer.trace` as the pytest plugin draws it."""
-    spans = [_harmless(span) for span in spans_of(trace)]
+    states = {int(one["spanID"], 16): _state(one) for one in trace["unfinished"]}
+    spans = [_harmless(span, states.get(span.span_id)) for span in spans_of(trace)]
     logs = [
         Log(
             int(log["traceID"], 16),
@@ -167,11 +195,17 @@ def duration(ns: int) -> str:
     return f"{ns} ns"
 
 
-def _harmless(span: Span) -> Span:
+def _state(unfinished: Mapping[str, Any]) -> str:
+    if unfinished["silentNano"]:
+        return f"NOT ENDED, no word for {duration(unfinished['silentNano'])}"
+    return f"RUNNING for {duration(unfinished['elapsedNano'])}"
+
+
+def _harmless(span: Span, state: str | None) -> Span:
     return replace(
         span,
         service=escape(span.service),
-        name=escape(span.name),
+        name=escape(span.name) + (f" {state}" if state else ""),
         kind=escape(span.kind),
         error=None if span.error is None else escape(span.error),
         attributes={name: escape(str(value)) for name, value in span.attributes.items()},

@@ -38,6 +38,7 @@ from opentelemetry.sdk.trace.sampling import Sampler
 from observability.export import ScrubbingLogExporter, ScrubbingSpanExporter
 from observability.logs import configure_logging
 from observability.scrub import MAX_TEXT, scrub_attributes
+from observability.unfinished import UnfinishedSpans
 
 CLOSE_TIMEOUT_S = 5.0
 
@@ -92,7 +93,8 @@ class Telemetry:
         that the HTTP and database semantic conventions are the stable ones, that the SDK reports on itself, and that a
         string attribute has at most 16 Ki characters, so that the queues are bounded in bytes too.
         The root logger is configured too (`CLEARSPAN_LOG_FORMAT` json or pretty, `CLEARSPAN_LOG_LEVEL`), and
-        `CLEARSPAN_CLOSE_TIMEOUT` bounds `close`, in seconds.
+        `CLEARSPAN_CLOSE_TIMEOUT` bounds `close`, in seconds. With `CLEARSPAN_UNFINISHED_SPANS=true` the receiver of
+        logs is told of spans that still run (`observability.unfinished`): for where that is Clearspan's viewer.
         See https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/.
 
         Args:
@@ -121,6 +123,9 @@ class Telemetry:
             tracer_provider.add_span_processor(
                 BatchSpanProcessor(ScrubbingSpanExporter(span_exporter), meter_provider=meter_provider)
             )
+        if _choice("CLEARSPAN_UNFINISHED_SPANS", "true", "false") == "true" and "otlp" in _exporter_names("traces"):
+            # Behind the others: what has ended is sent first at the end.
+            tracer_provider.add_span_processor(UnfinishedSpans(ScrubbingLogExporter(_otlp_log_exporter())))
         logger_provider = LoggerProvider(resource=resource, shutdown_on_exit=False, meter_provider=meter_provider)
         for log_exporter in _exporters("logs", _LOG_EXPORTERS):
             logger_provider.add_log_record_processor(
@@ -318,15 +323,18 @@ _LOG_EXPORTERS: dict[str, Callable[[], LogRecordExporter]] = {
 }
 
 
-def _exporters(signal: str, known: Mapping[str, Callable[[], _Exporter]]) -> list[_Exporter]:
-    variable = f"OTEL_{signal.upper()}_EXPORTER"
+def _exporter_names(signal: str) -> list[str]:
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return []
-    names = [name.strip() for name in (os.environ.get(variable) or "otlp").split(",")]
-    if names == ["none"]:
-        return []
+    names = [name.strip() for name in (os.environ.get(f"OTEL_{signal.upper()}_EXPORTER") or "otlp").split(",")]
+    return [] if names == ["none"] else names
+
+
+def _exporters(signal: str, known: Mapping[str, Callable[[], _Exporter]]) -> list[_Exporter]:
+    names = _exporter_names(signal)
     unknown = [name for name in names if name not in known]
     if unknown:
+        variable = f"OTEL_{signal.upper()}_EXPORTER"
         raise TelemetryError(f"{variable}={unknown[0]!r} is not supported: use {', '.join(known)} or none")
     return [known[name]() for name in names]
 

@@ -22,6 +22,17 @@ CLIENT_DISCONNECTED: Final = "clearspan.client.disconnected"
 FAULT: Final = "clearspan.fault"
 """Attribute of server spans: the kind of fault that the request met on demand."""
 
+RUNNING: Final = "clearspan.span.running"
+"""Event of `observability.unfinished`: a span runs. Time, ids and attributes are the span's."""
+
+RUNNING_NAME: Final = "clearspan.span.name"
+
+RUNNING_KIND: Final = "clearspan.span.kind"
+"""`internal`, `server`, `client`, `producer` or `consumer`."""
+
+RUNNING_PARENT: Final = "clearspan.span.parent_id"
+"""In hexadecimal; a root has none."""
+
 EVENT_LOOP_LAG: Final = Instrument(
     "clearspan.event_loop.lag",
     "s",

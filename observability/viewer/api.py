@@ -13,6 +13,7 @@ from starlette.routing import Route
 from observability.viewer.arrivals import Arrivals
 from observability.viewer.distinction import Selection, distinction_json
 from observability.viewer.failures import failures_json
+from observability.viewer.in_flight import Usual, in_flight_json, unfinished_json
 from observability.viewer.jaeger import log_json
 from observability.viewer.measurements import instrument_json, series_json
 from observability.viewer.performance import performance_json
@@ -21,7 +22,8 @@ from observability.viewer.recent import summary_json, whole_trace_json
 from observability.viewer.search import BadParameterError, parse_integer, parse_limit, parse_time_ns, parse_trace_id
 from observability.viewer.senders import senders_json
 from observability.viewer.store import Store
-from observability.viewer.store.stored import Found, FoundLogs
+from observability.viewer.store.stored import Found, FoundLogs, StoredSpan
+from observability.viewer.store.unfinished import UnfinishedSpan
 from observability.viewer.telemetry_json import link_end_json, link_json, telemetry_json
 from observability.viewer.usual import usual_json
 
@@ -46,6 +48,7 @@ def api_routes(store: Store, arrivals: Arrivals, *, otlp_url: str, threaded: Thr
         otlp_url: Where telemetry can be sent to; told to the reader while there is none.
         threaded: Makes a handler, which may block, one that does not.
     """
+    usual = Usual(store)
 
     def find(request: Request) -> Response:
         found = store.find(_query(request), **_optional_times(request), limit=parse_limit(request.query_params))
@@ -91,24 +94,33 @@ def api_routes(store: Store, arrivals: Arrivals, *, otlp_url: str, threaded: Thr
         service, name = (request.query_params.get(one, "") for one in ("service", "name"))
         return JSONResponse({"series": [series_json(one) for one in store.points(service, name, *_times(request))]})
 
+    def all_of(trace_id: bytes) -> tuple[list[StoredSpan], list[UnfinishedSpan]]:
+        unfinished = store.unfinished.spans(trace_id)  # first, so that none is missing that comes meanwhile
+        spans = store.trace(trace_id)
+        came = {span.span_id for span in spans}
+        unfinished = [one for one in unfinished if one.span.span_id not in came]
+        return [*spans, *(one.span for one in unfinished)], unfinished
+
     def whole_trace(request: Request) -> Response:
         trace_id = parse_trace_id(request.path_params["trace_id"])
-        spans = store.trace(trace_id)
+        spans, unfinished = all_of(trace_id)
         if not spans:
             return failure(404, "trace not found")
-        return JSONResponse(whole_trace_json(spans, store.logs(trace_id)))
+        told = {"unfinished": [unfinished_json(one) for one in unfinished]}
+        return JSONResponse(whole_trace_json(spans, store.logs(trace_id)) | told)
 
     def trace_as_otlp(request: Request) -> Response:
         trace_id = parse_trace_id(request.path_params["trace_id"])
-        spans = store.trace(trace_id)
+        spans, unfinished = all_of(trace_id)
         if not spans:
             return failure(404, "trace not found")
         as_file = {"content-disposition": f'attachment; filename="trace-{trace_id.hex()}.json"'}
-        links = {
+        told = {
             "linkedFrom": [link_json(one) for one in store.links_from(trace_id)],
             "linkedTo": [link_end_json(one) for one in store.links_to(trace_id)],
+            "unfinished": [unfinished_json(one) for one in unfinished],
         }
-        return JSONResponse(telemetry_json(spans, store.logs(trace_id)) | links, headers=as_file)
+        return JSONResponse(telemetry_json(spans, store.logs(trace_id)) | told, headers=as_file)
 
     def why(request: Request) -> Response:
         return JSONResponse(distinction_json(store, _selection(request)))
@@ -116,6 +128,9 @@ def api_routes(store: Store, arrivals: Arrivals, *, otlp_url: str, threaded: Thr
     def usual_shape(request: Request) -> Response:
         alike = store.alike(parse_trace_id(request.path_params["trace_id"]))
         return failure(404, "trace not found") if alike is None else JSONResponse(usual_json(alike))
+
+    def in_flight(_request: Request) -> Response:
+        return JSONResponse(in_flight_json(store.unfinished.spans(), usual) | {"dropped": store.unfinished.dropped})
 
     def arrived(_request: Request) -> Response:
         now_ns = time.time_ns()
@@ -130,6 +145,7 @@ def api_routes(store: Store, arrivals: Arrivals, *, otlp_url: str, threaded: Thr
         "statistics": statistics,
         "map": calls,
         "errors": errors,
+        "in-flight": in_flight,
         "instruments": instruments,
         "points": points,
         "arrivals": arrived,

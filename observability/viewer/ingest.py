@@ -22,6 +22,7 @@ def ingest_traces(body: bytes, store: Store) -> bytes:
         sqlite3.Error: The store failed; nothing of the request is kept.
     """
     refused = store.add_spans(body)
+    store.unfinished.settle()
     response = ExportTraceServiceResponse()
     if refused:
         response.partial_success.rejected_spans = refused.total()
@@ -33,6 +34,8 @@ def ingest_traces(body: bytes, store: Store) -> bytes:
 def ingest_logs(body: bytes, store: Store) -> bytes:
     """Keep the log records of an encoded `ExportLogsServiceRequest`; stored when it returns.
 
+    What among them is a notice of a span that runs is no log record, and is kept with those.
+
     Returns:
         The encoded response, with the number of refused records and why.
 
@@ -40,7 +43,9 @@ def ingest_logs(body: bytes, store: Store) -> bytes:
         google.protobuf.message.DecodeError: The body is not such a message.
         sqlite3.Error: The store failed; nothing of the request is kept.
     """
-    refused = store.add_logs(body)
+    records, refused = store.unfinished.take(body)
+    if records:
+        refused += store.add_logs(records)
     response = ExportLogsServiceResponse()
     if refused:
         response.partial_success.rejected_log_records = refused.total()

@@ -368,6 +368,35 @@ def test_service_graph(run: Run) -> None:
     ]
 
 
+def test_unfinished_spans_grow(run: Run) -> None:
+    """What runs ends where it is now, what is silent where it was last heard of, and the trace with the last of all."""
+    grown = """
+        const { extend, stateOf } = await load('running');
+        const { traces: [trace] } = tracesOf([input]);
+        const told = [['1', 500, 0], ['2', 70, 185e9], ['3', 900, 0]].map(([id, elapsedNano, silentNano]) =>
+            ({ spanID: id.padStart(16, '0'), elapsedNano, silentNano }));
+        extend(trace, told, 20);
+        return [trace.length, trace.spans.map((span) => [span.end - span.start, stateOf(span)])];
+    """
+    spans = [_span(1), _span(2, 1, 10), _span(3, 1, 20, 60), _span(4, 1, 30)]
+    for one in (0, 1, 3):
+        spans[one]["endTimeUnixNano"] = "0"
+    assert run(grown, _trace(*spans)) == [
+        520,
+        [[520, "running"], [70, "no word for 3 min"], [40, ""], [0, "has not ended"]],
+    ]
+
+
+def test_words_of_silence(run: Run) -> None:
+    """Silence is told in seconds and, when it lasts, in minutes; a time that goes on to a tenth of a second."""
+    words = "const { noWord, ongoing } = await load('running'); return [input.map(noWord), input.map(ongoing)];"
+    assert run(words, [30.9e9, 119.9e9, 120e9, 599e9]) == [
+        ["no word for 30 s", "no word for 119 s", "no word for 2 min", "no word for 9 min"],
+        ["30.9 s", "120 s", "120 s", "599 s"],
+    ]
+    assert run(words, [999.4, 12_345_678, 1_290_000_000])[1] == ["999 ns", "12.3 ms", "1.20 s"]
+
+
 _MERGED = """
     const { merge, differences } = await load('merge');
     const { nodes, added, missing, slower } = merge(...input.map((one) => treeOf(one)));

@@ -115,6 +115,26 @@ def test_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environment["no_proxy"] == "127.0.0.1,localhost"
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("OTEL_BSP_SCHEDULE_DELAY", "100", "true"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.example", "false"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://collector.example/v1/traces", "false"),
+        ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "https://collector.example/v1/logs", "false"),
+        ("CLEARSPAN_UNFINISHED_SPANS", "false", "false"),
+    ],
+)
+def test_who_is_told_of_unfinished_spans(variable: str, value: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The launcher's own viewer is told of unfinished spans, and no other receiver."""
+    for kind in ("", "TRACES_", "LOGS_"):
+        monkeypatch.delenv(f"OTEL_EXPORTER_OTLP_{kind}ENDPOINT", raising=False)
+    monkeypatch.delenv("CLEARSPAN_UNFINISHED_SPANS", raising=False)
+    monkeypatch.setenv(variable, value)
+    environment = development_environment({}, "http://127.0.0.1:4318", Path("data"), pretty=False)
+    assert environment["CLEARSPAN_UNFINISHED_SPANS"] == told
+
+
 def test_viewer_killed(tmp_path: Path) -> None:
     """Without the viewer the services go on, and stop by themselves though their telemetry finds nobody."""
     base = _project(tmp_path)

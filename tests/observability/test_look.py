@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from observability import cli
-from observability.look import Viewer, duration
+from observability.look import Viewer, duration, in_flight_line
 from observability.viewer.app import create_pages
 from observability.viewer.arrivals import Arrivals
 from observability.viewer.ingest import ingest_logs, ingest_traces
@@ -27,8 +27,12 @@ from tests.observability.viewer.samples import (
     called,
     log_request,
     nested,
+    notice,
     record,
+    request,
+    span,
     span_id,
+    text,
     trace_id,
 )
 from tests.serving import serving
@@ -103,6 +107,45 @@ trace 1
     )
     _, out, _ = await _clearspan("trace", TRACE.lstrip("0"), "--json", "--url", url)
     assert len(json.loads(out)["spans"]) == 2
+
+
+async def test_unfinished(store: Store, url: str) -> None:
+    """Requests that do not end stand below the traces, and unfinished spans among the others in a tree."""
+    ingest_traces(nested(2, ["root", "child"]).SerializeToString(), store)
+    running = [
+        notice(1, 1, name=HOSTILE, ran_ns=3 * 10**9, start_ns=-(10**9)),
+        notice(1, 2, 1, name="charge", kind="client", ran_ns=2 * 10**9, attributes=[text("clearspan.peer", HOSTILE)]),
+    ]
+    ingest_logs(log_request(*running).SerializeToString(), store)
+    ingest_traces(request([span(1, 3, 1, name="reserve")]).SerializeToString(), store)
+    code, out, err = await _clearspan("traces", "--url", url)
+    last = out.splitlines()[-1]
+    assert (code, err, len(out.splitlines())) == (0, "", 3)
+    assert last.startswith(trace_id(1).hex())
+    assert f"{HARMLESS}  (orders)  RUNNING for " in last
+    assert last.endswith(f"in orders charge  to {HARMLESS}")
+    assert len((await _clearspan("traces", "service=orders", "--url", url))[1].splitlines()) == 2
+    code, out, _ = await _clearspan("trace", TRACE, "--url", url)
+    root, charge, reserve = out.splitlines()[1:4]
+    assert root.startswith(f"  orders SERVER {HARMLESS} RUNNING for ")
+    assert reserve == "    orders SERVER reserve"
+    assert charge.startswith("    orders CLIENT charge RUNNING for ")
+    _, out, _ = await _clearspan("trace", TRACE, "--json", "--url", url)
+    assert [one["spanID"] for one in json.loads(out)["unfinished"]] == [span_id(1).hex(), span_id(2).hex()]
+
+
+def test_a_silent_span() -> None:
+    """Of a span that nothing is heard of any more it is told for how long."""
+    told = {
+        "traceID": TRACE,
+        "startTime": START_NS // 1000,
+        "elapsedNano": 10**9,
+        "silentNano": 180 * 10**9,
+        "name": "POST /orders",
+        "service": "orders",
+        "waitsFor": None,
+    }
+    assert in_flight_line(told).endswith("POST /orders  (orders)  NOT ENDED, no word for 180 s")
 
 
 async def test_logs(store: Store, url: str) -> None:

@@ -73,6 +73,7 @@ print(json.dumps({key: attributes[key] for key in ("service.name", "service.inst
         ("CLEARSPAN_CLOSE_TIMEOUT", "soon"),
         ("CLEARSPAN_CLOSE_TIMEOUT", "-1"),
         ("CLEARSPAN_CLOSE_TIMEOUT", "inf"),
+        ("CLEARSPAN_UNFINISHED_SPANS", "yes"),
     ],
 )
 def test_unsupported_value(variable: str, value: str) -> None:
@@ -218,6 +219,27 @@ def test_disabled() -> None:
     result = _in_new_process(TELL_ALL, OTEL_SDK_DISABLED="true")
     assert [json.loads(line)["message"] for line in result.stdout.splitlines()[:-1]] == ["working"]
     assert (result.stdout.splitlines()[-1], result.stderr) == ("True", "")
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({}, False),
+        ({"CLEARSPAN_UNFINISHED_SPANS": "false"}, False),
+        ({"CLEARSPAN_UNFINISHED_SPANS": "true"}, True),
+        ({"CLEARSPAN_UNFINISHED_SPANS": "true", "OTEL_SDK_DISABLED": "true"}, False),
+        ({"CLEARSPAN_UNFINISHED_SPANS": "true", "OTEL_TRACES_EXPORTER": "console"}, False),
+    ],
+)
+def test_unfinished_spans_are_told_where_it_is_asked_for(environment: dict[str, str], told: bool) -> None:
+    """No receiver gets notices of unfinished spans unless a variable says so, and it gets the spans too."""
+    code = """
+from observability import Telemetry
+from observability.unfinished import UnfinishedSpans
+processors = Telemetry.from_environment("s").tracer_provider._active_span_processor._span_processors
+print([type(one) for one in processors].count(UnfinishedSpans))
+"""
+    assert _in_new_process(code, **environment).stdout == f"{int(told)}\n"
 
 
 def test_close_runs_once() -> None:

@@ -1,7 +1,9 @@
-// What is wrong now: the last minutes of each service, the newest errors in groups, and what is slower than it was.
+// What is wrong now: the last minutes of each service, requests that do not end, the newest errors in groups, and what is
+// slower than it was.
 
 import { UNNAMED, chip, count, duration, element, load, time } from "./common.js";
 import { percent, short, sparkline } from "./chart.js";
+import { inFlight } from "./in-flight.js";
 import { live, replace } from "./live.js";
 import { condition } from "./query.js";
 
@@ -35,7 +37,7 @@ function drawServices({ services, seconds }) {
 }
 
 function drawErrors({ groups }) {
-  if (!groups.length) return [element("p", "muted", "No errors.")];
+  if (!groups.length) return [element("li", "none muted", "No errors.")];
   return groups.slice(0, GROUPS).map((group) => {
     // By the conventions a type of digits is an HTTP status.
     const type = /^[0-9]{3}$/.test(group.type) ? `HTTP ${group.type}` : group.type;
@@ -62,20 +64,33 @@ function drawSlower({ slower }) {
 
 /** Show it in `holder` whenever `shown` is set. */
 export function now(holder) {
-  let poll = null;
-  const services = element("div", "panel");
+  let polls = null;
+  const services = element("div");
+  const unfinished = element("div");
   const errors = element("ul", "plain");
   const errorsTitle = element("h2");
   const slower = element("ul", "plain");
   const slowerTitle = element("h2", "", "Slower than before");
-  holder.append(services, element("div", "panel", errorsTitle, errors, slowerTitle, slower));
+  const requests = inFlight(unfinished);
+  holder.append(element("div", "panel", services, unfinished), element("div", "panel", errorsTitle, errors, slowerTitle, slower));
   holder.className = "now";
+
+  let measured = false;
+  const appear = () => {
+    holder.hidden = !measured && unfinished.hidden;
+  };
+
+  async function watch(signal) {
+    await requests.refresh(signal);
+    appear();
+  }
 
   async function refresh(signal) {
     const end = Date.now() * 1000;
     const query = new URLSearchParams({ start: String(end - WINDOW_US), end: String(end) });
     const [statistics, failures] = await Promise.all([load(`/api/statistics?${query}`, { signal }), load(`/api/errors?${query}`, { signal })]);
-    holder.hidden = !statistics.services.length;
+    measured = statistics.services.length > 0;
+    appear();
     replace(services, element("h2", "", `Last 15 minutes: ${count(statistics.services.length, "service")}`), drawServices(statistics));
     replace(errorsTitle, `Newest errors${failures.complete ? "" : `, of the newest ${count(failures.traces, "trace")} that have any`}`);
     if (!errors.matches(":hover")) replace(errors, ...drawErrors(failures));
@@ -86,8 +101,8 @@ export function now(holder) {
   return {
     set shown(value) {
       if (!value) holder.hidden = true;
-      if (poll) poll.paused = !value;
-      else if (value) poll = live(refresh, EVERY_MS);
+      if (polls) for (const poll of polls) poll.paused = !value;
+      else if (value) polls = [live(refresh, EVERY_MS), live(watch)];
     },
   };
 }

@@ -5,6 +5,7 @@
 - `wire` (a request, decoded one level deep), `traces` over `shares`, and `logs`: records by trace.
 - `blocks`: many records in one row; `index`, `attributes`: which of them have which attributes; `vocabulary`: which
   attributes there are at all.
+- `unfinished`: spans that still run; in memory, and forgotten when they come.
 - `statistics` and `calls`, counted as spans come; `metrics`.
 - `retention`: what goes; `database`: the file.
 - `outline`: traces without the bodies of their spans, many at a time; `bodies`: these, of many traces;

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from observability.viewer.store.retention import evict
 from observability.viewer.store.statistics import OperationStatistics, read_statistics
 from observability.viewer.store.stored import Found, FoundLogs, Link, LinkEnd, StoredLog, StoredSpan
 from observability.viewer.store.traces import SpanWriter, read_trace
+from observability.viewer.store.unfinished import SpanKey, Unfinished, which_arrived
 
 MAX_BYTES = 256 * 1024 * 1024
 MAX_AGE_S = 7 * 24 * 3600.0
@@ -60,6 +61,9 @@ class Store:
     Reads return copies, never wait for a write, see each write whole or not at all, and find nothing of a trace that is
     not known. Methods block, and may be called from any thread; several processes may share a folder. All raise
     `sqlite3.Error` if the file fails them.
+
+    Attributes:
+        unfinished: Spans that have not come because they still run; in memory alone.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class Store:
         # Guards the writers, from decoding a request to the end of its transaction.
         self._lock = threading.Lock()
         self._spans, self._logs = SpanWriter(), LogWriter()
+        self.unfinished = Unfinished(self._arrived)
 
     def close(self) -> None:
         """Close the file."""
@@ -220,6 +225,10 @@ class Store:
                 "SELECT count(*), coalesce(sum(spans), 0) FROM traces WHERE spans > 0"
             ).fetchall()
             return int(found), int(spans)
+
+    def _arrived(self, keys: Collection[SpanKey]) -> set[SpanKey]:
+        with self._database.reading() as connection:
+            return which_arrived(connection, keys)
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

@@ -25,6 +25,7 @@ from tests.observability.viewer.samples import (
     failed,
     log_request,
     nested,
+    notice,
     number,
     request,
     span_id,
@@ -161,6 +162,7 @@ def _corpus() -> Iterator[tuple[str, Message]]:
     record.body.CopyFrom(deep(3))
     record.attributes.extend(attributes)
     yield "logs", log_request(record, LogRecord(severity_text="WARN"))
+    yield "logs", log_request(notice(1, 9, 1, attributes=attributes), record)
     yield "metrics", _metrics()
 
 

@@ -204,3 +204,29 @@ def as_json(message: Message) -> bytes:
         return value
 
     return json.dumps(with_hex(MessageToDict(message, use_integers_for_enums=True))).encode()
+
+
+def notice(
+    trace: int,
+    span: int = 1,
+    parent: int | None = None,
+    *,
+    name: str = "POST /orders",
+    kind: str = "server",
+    start_ns: int = 0,
+    ran_ns: int = 1000,
+    attributes: Sequence[KeyValue] = (),
+) -> LogRecord:
+    """What the kit sends of a span that runs, from `START_NS` on."""
+    own = [text("clearspan.span.name", name), text("clearspan.span.kind", kind)]
+    if parent is not None:
+        own.append(text("clearspan.span.parent_id", span_id(parent).hex()))
+    return LogRecord(
+        trace_id=trace_id(trace),
+        span_id=span_id(span),
+        time_unix_nano=START_NS + start_ns,
+        observed_time_unix_nano=START_NS + start_ns + ran_ns,
+        body=AnyValue(string_value=f"{name} is running"),
+        event_name="clearspan.span.running",
+        attributes=[*attributes, *own],
+    )

@@ -13,12 +13,16 @@ from observability.viewer.store import Store
 from tests.observability.viewer.samples import (
     PROTOBUF,
     START_NS,
+    add,
     called,
     gauge_request,
     log_request,
     nested,
+    notice,
     record,
+    span,
     span_id,
+    text,
     trace_id,
 )
 
@@ -71,6 +75,41 @@ async def test_trace(store: Store, pages: httpx.AsyncClient) -> None:
     as_otlp = await pages.get(f"/api/recent/{TRACE}/otlp")
     assert len(as_otlp.json()["resourceSpans"][0]["scopeSpans"][0]["spans"]) == 2
     assert as_otlp.headers["content-disposition"] == f'attachment; filename="trace-{TRACE}.json"'
+
+
+async def test_unfinished_trace(store: Store, pages: httpx.AsyncClient) -> None:
+    """A trace of which nothing has ended can be looked at; what has ended stands beside what runs, each once."""
+    assert (await pages.get(f"/api/recent/{TRACE}/otlp")).status_code == 404
+    running = [notice(1, 1, name="root", ran_ns=10**9), notice(1, 2, 1, name="child", attributes=[text("a", "b")])]
+    ingest_logs(log_request(*running, record("working")).SerializeToString(), store)
+    answer = await _json(pages, f"/api/recent/{TRACE}/otlp")
+    ((scope,),) = (resource["scopeSpans"] for resource in answer["resourceSpans"])
+    root, child = scope["spans"]
+    assert (root["name"], root["endTimeUnixNano"]) == ("root", "0")
+    assert (child["parentSpanId"], child["attributes"]) == (
+        span_id(1).hex(),
+        [{"key": "a", "value": {"stringValue": "b"}}],
+    )
+    assert [one["spanID"] for one in answer["unfinished"]] == [span_id(1).hex(), span_id(2).hex()]
+    assert answer["unfinished"][0]["elapsedNano"] >= 10**9
+    assert len(answer["resourceLogs"][0]["scopeLogs"][0]["logRecords"]) == 1
+    add(store, span(1, 2, 1, name="child"))
+    answer = await _json(pages, f"/api/recent/{TRACE}/otlp")
+    spans = [one for resource in answer["resourceSpans"] for scope in resource["scopeSpans"] for one in scope["spans"]]
+    assert sorted((one["name"], one["endTimeUnixNano"] == "0") for one in spans) == [("child", False), ("root", True)]
+    assert [one["spanID"] for one in answer["unfinished"]] == [span_id(1).hex()]
+    add(store, span(1, 1, name="root"))
+    assert (await _json(pages, f"/api/recent/{TRACE}/otlp"))["unfinished"] == []
+
+
+async def test_in_flight(store: Store, pages: httpx.AsyncClient) -> None:
+    """Requests that take unusually long, how many there are at all, and how many could not be kept."""
+    assert await _json(pages, "/api/in-flight") == {"inFlight": 0, "unusual": 0, "requests": [], "dropped": 0}
+    running = [notice(1, ran_ns=10**10), notice(2, ran_ns=10)]
+    ingest_logs(log_request(*running).SerializeToString(), store)
+    answer = await _json(pages, "/api/in-flight")
+    assert (answer["inFlight"], [one["traceID"] for one in answer["requests"]]) == (2, [TRACE])
+    assert (await _json(pages, "/api/logs"))["logs"] == []
 
 
 async def test_links_of_other_traces(store: Store, pages: httpx.AsyncClient) -> None:

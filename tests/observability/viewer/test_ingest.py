@@ -18,7 +18,18 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from observability.viewer.ingest import ingest_logs, ingest_metrics, ingest_traces
 from observability.viewer.recent import summary_json, whole_trace_json
 from observability.viewer.store import Store, logs, traces
-from tests.observability.viewer.samples import deep, log_request, nested, noise, request, span_id, text, trace_id
+from tests.observability.viewer.samples import (
+    deep,
+    log_request,
+    nested,
+    noise,
+    notice,
+    record,
+    request,
+    span_id,
+    text,
+    trace_id,
+)
 
 RELAXED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
 UINT64 = st.integers(0, 2**64 - 1)
@@ -166,6 +177,17 @@ def test_logs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ExportLogsServiceResponse.FromString(answer).partial_success.rejected_log_records == 1
     assert [log.time_ns for log in store.logs(trace_id(1))] == [5]
     assert [(log.time_ns, log.trace_id) for log in store.find_logs(()).logs] == [(6, b""), (5, trace_id(1))]
+
+
+def test_notices_of_unfinished_spans(store: Store) -> None:
+    """Notices come with the logs and are none; refused ones are counted with them, and each goes with its span."""
+    sent = log_request(record("working"), notice(1, 1), notice(1, 2, 1, name="child"), notice(0))
+    partial = ExportLogsServiceResponse.FromString(ingest_logs(sent.SerializeToString(), store)).partial_success
+    assert (partial.rejected_log_records, partial.error_message) == (1, "1 with invalid ids")
+    assert len(store.find_logs(()).logs) == 1
+    assert [one.span.name for one in store.unfinished.spans()] == ["POST /orders", "child"]
+    ingest_traces(nested(1, ["POST /orders"]).SerializeToString(), store)
+    assert [one.span.name for one in store.unfinished.spans()] == ["child"]
 
 
 @pytest.mark.parametrize("levels", [1, 15, 30, 45, 60, 10_000])

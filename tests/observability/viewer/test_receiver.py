@@ -21,7 +21,7 @@ from observability.viewer.intake import Intake
 from observability.viewer.receiver import create_receiver
 from observability.viewer.store import Store
 from observability.viewer.token import Token
-from tests.observability.viewer.samples import JSON, PROTOBUF, as_json, nested, trace_id
+from tests.observability.viewer.samples import JSON, PROTOBUF, as_json, log_request, nested, notice, trace_id
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -83,6 +83,12 @@ async def test_json(store: Store, receiver: httpx.AsyncClient, headers: dict[str
     response = await receiver.post("/v1/traces", content=body, headers=headers)
     assert (response.status_code, response.json(), response.headers["content-type"]) == (200, {}, "application/json")
     assert store.trace(trace_id(1)) == stored
+
+
+async def test_notices_in_json(store: Store, receiver: httpx.AsyncClient) -> None:
+    """A span that runs may be told of in JSON too."""
+    await receiver.post("/v1/logs", content=as_json(log_request(notice(1))), headers=JSON)
+    assert [one.span.name for one in store.unfinished.spans()] == ["POST /orders"]
 
 
 async def test_json_partly_stored(receiver: httpx.AsyncClient) -> None:

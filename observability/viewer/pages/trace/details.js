@@ -3,6 +3,7 @@ import { UNNAMED, chip, count, duration, element } from "../common.js";
 import { outcome } from "./attempts.js";
 import { byNamespace, convention, search, textOf, unit } from "./attributes.js";
 import { onPath } from "./critical-path.js";
+import { ongoing, stateOf } from "./running.js";
 import { attribute } from "./tree.js";
 
 const LONG = 60; // characters that still stand beside their name
@@ -17,13 +18,13 @@ export function details(span, about) {
   const critical = onPath(about.path, span);
   const facts = [
     span.kind === "unspecified" ? "" : span.kind,
-    span.unfinished ? "has not ended" : duration(span.end - span.start),
+    span.running ? "" : span.unfinished ? stateOf(span) : duration(span.end - span.start),
     span.start > 0 ? `from +${duration(span.start)}` : "",
     critical ? `${duration(critical)} on the critical path` : "",
   ];
   return [
     element("h2", "title", span.name || UNNAMED),
-    element("p", "muted", chip(span.service), facts.filter(Boolean).join(" · ")),
+    element("p", "muted", chip(span.service), ...(span.running ? [soFar(span), " · "] : []), facts.filter(Boolean).join(" · ")),
     ...status(span),
     ...(span.marks.length ? [element("ul", "marks", ...span.marks.map((mark) => element("li", "", mark)))] : []),
     element("p", "buttons",
@@ -41,6 +42,11 @@ export function details(span, about) {
     ])),
     ...folded("JSON", [copier("Copy", JSON.stringify(span.raw, null, 2)), element("pre", "", JSON.stringify(span.raw, null, 2))]),
   ];
+}
+
+/** How long a span has been running; goes on if it is drawn again. */
+export function soFar(span) {
+  return element("span", "so-far", `running, ${ongoing(span.end - span.start)} so far`);
 }
 
 /** What the pane shows of the attempts of one call: what became of each, and the waits between them. */

@@ -2,6 +2,7 @@
 import { UNNAMED, colour, duration, element } from "../common.js";
 import { isWait, outcome, waitedSince } from "./attempts.js";
 import { textOf } from "./attributes.js";
+import { ongoing, stateOf } from "./running.js";
 
 const DEEPEST = 20; // levels that are indented, so that the names of deeper ones stay in sight
 
@@ -55,13 +56,26 @@ function lineCells(item) {
   return [cell];
 }
 
+/** Draw again what of a row depends on time. */
+export function retime(node, row, state) {
+  if (!node.querySelector(".track")) return;
+  const cells = timeCells(row, state);
+  for (const cell of cells) cell.role = "gridcell";
+  node.replaceChildren(node.firstChild, ...cells);
+}
+
 function spanCells(row, state) {
-  const { item } = row;
-  const number = element("div", "number", item.unfinished ? "…" : duration(item.end - item.start));
+  return [nameCell(row), ...timeCells(row, state)];
+}
+
+function timeCells(row, state) {
+  const { item, span } = row;
+  const took = item.end - item.start;
+  const number = element("div", "number", span.running ? ongoing(took) : span.unfinished && !span.silent ? "…" : duration(took));
   const track = element("div", "track", ...bars(item, state));
   track.ariaLabel = spoken(row, state);
   if (!track.childElementCount) track.append(element("span", percent(state, item.end) < 0 ? "beyond before" : "beyond after"));
-  return [nameCell(row), number, track];
+  return [number, track];
 }
 
 function nameCell({ item, span, expanded }) {
@@ -75,6 +89,7 @@ function nameCell({ item, span, expanded }) {
   if (item.parent?.service === item.service) cell.classList.add("same");
   if (item.type === "attempts" && item.attempts.length > 1) cell.append(element("span", "badge", `${item.attempts.length} attempts`));
   if (item.type === "span" && expanded === false) cell.append(element("span", "badge", `+${item.below}`));
+  if (span.running || span.silent) cell.append(element("span", `badge ${span.running ? "running" : "silent"}`, stateOf(span)));
   const marks = spansOf(item).flatMap((one) => one.marks);
   if (marks.length) {
     const mark = element("span", "mark", "⚠");
@@ -91,7 +106,7 @@ const spansOf = (item) => (item.type === "attempts" ? item.attempts : [item]);
 function spoken({ item, span }, { path }) {
   return [
     item.start > 0 ? `from +${duration(item.start)}` : "from the start",
-    outcome(span),
+    stateOf(span) || outcome(span),
     item.type === "attempts" ? `${item.attempts.length} attempts` : "",
     spansOf(item).some((one) => path?.has(one.id)) ? "on the critical path" : "",
   ].filter(Boolean).join(", ");
@@ -132,6 +147,6 @@ function bar(span, state) {
   const became = outcome(span);
   const node = part(state, isWait(span) ? "bar wait" : `bar ${became}`, [span.start, span.end], became === "refused" ? "8px" : "2px");
   if (span.status === "error") node?.classList.add("failed");
-  if (span.unfinished) node?.classList.add("unfinished");
+  if (span.unfinished) node?.classList.add(span.running ? "running" : "unfinished");
   return node;
 }

@@ -52,6 +52,13 @@ export function rowsOf(roots, folded, { lines, loose }) {
   return rows;
 }
 
+/** Whether two items, of a trace as it was and as it is, are the same one. */
+export function isSame(one, other) {
+  if (!one || one.type !== other?.type) return false;
+  if (one.id) return one.id === other.id;
+  return one.type === "log" ? JSON.stringify(one.raw) === JSON.stringify(other.raw) : one.body === other.body && one.at === other.at;
+}
+
 /** Ids of all attempts: they are folded to begin with. */
 export function attemptsOf(roots) {
   const ids = [];

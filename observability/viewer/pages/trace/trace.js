@@ -1,12 +1,12 @@
 // One trace as it is looked at: its state, and what of it each part of the page shows.
 import { idle } from "./attempts.js";
 import { criticalPath } from "./critical-path.js";
-import { attemptsDetails, button, copier, details, logDetails } from "./details.js";
+import { attemptsDetails, button, copier, details, logDetails, soFar } from "./details.js";
 import { graph } from "./graph.js";
-import { heading } from "./heading.js";
+import { heading, showLength } from "./heading.js";
 import { bindKeys } from "./keys.js";
 import { Minimap } from "./minimap.js";
-import { attemptsOf, mentions, rowsOf, spansInOrder, wayTo } from "./rows.js";
+import { attemptsOf, isSame, mentions, rowsOf, spansInOrder, wayTo } from "./rows.js";
 import { canSqueeze, mostlyIdle, scaleOf } from "./scale.js";
 import { grow } from "./tree.js";
 import { around, clamped, zoomed } from "./view.js";
@@ -19,16 +19,27 @@ const address = new URL(location);
  * Show a trace; the address says what of it is looked at, and follows.
  * @param {{linkedFrom: object[], linkedTo: object[]}} others Spans of other traces that link to spans of this one, and that
  *     these link to.
+ * @returns {{update: (trace: object, others: object) => void, retime: () => void}} Shows the trace as it has become,
+ *     or the times of its running spans, and leaves the rest as it is looked at.
  */
 export function show(trace, { linkedFrom = [], linkedTo = [] } = {}) {
-  const roots = grow(trace);
-  const order = spansInOrder(roots);
-  const byId = new Map(order.map((span) => [span.id, span]));
-  for (const span of order.toReversed()) span.below = span.children.reduce((sum, child) => sum + 1 + child.below, 0);
+  let roots, order, byId, path, gaps;
+  let drawn = { start: trace.start, length: trace.length };
+
+  /** Work out what can be known of the trace. */
+  function grasp() {
+    for (const span of trace.spans) Object.assign(span, { rows: undefined, lines: undefined });
+    roots = grow(trace);
+    order = spansInOrder(roots);
+    byId = new Map(order.map((span) => [span.id, span]));
+    for (const span of order.toReversed()) span.below = span.children.reduce((sum, child) => sum + 1 + child.below, 0);
+    path = criticalPath(roots);
+    gaps = idle(trace);
+  }
+
+  grasp();
   const linking = (span) =>
     order.filter((one) => one.links.some((link) => link.traceId === trace.id && link.spanId === span.id));
-  const path = criticalPath(roots);
-  const gaps = idle(trace);
   const usual = mostlyIdle(trace.length, gaps);
   const squeezed = address.searchParams.has("squeezed") ? address.searchParams.get("squeezed") === "yes" : usual;
   const state = {
@@ -49,17 +60,59 @@ export function show(trace, { linkedFrom = [], linkedTo = [] } = {}) {
   const waterfall = new Waterfall($("waterfall"), { choose: (row) => choose(row, { toggle: true }), fold, look });
   const minimap = new Minimap($("minimap"), look);
 
+  /** Have the state follow the trace, which has become longer or another one, and the view with it. */
+  function follow() {
+    const earlier = Number(drawn.start - trace.start);
+    const whole = state.view[0] === 0 && state.view[1] === drawn.length;
+    grasp();
+    const isOn = (button) => $(button).ariaPressed === "true";
+    Object.assign(state, {
+      trace,
+      order,
+      idle: gaps,
+      scale: scaleOf(trace.length, gaps, isOn("squeeze")),
+      path: isOn("critical") ? path : null,
+      view: whole ? [0, trace.length] : clamped(state.view.map((time) => time + earlier), trace.length),
+    });
+    $("squeeze").hidden = !canSqueeze(trace.length, gaps);
+    drawn = { start: trace.start, length: trace.length };
+  }
+
+  function update(next, others) {
+    const [shown, attempts] = [state.row, new Set(attemptsOf(roots))];
+    trace = next;
+    ({ linkedFrom = [], linkedTo = [] } = others);
+    waterfall.around(() => {
+      follow();
+      for (const id of attemptsOf(roots)) if (!attempts.has(id)) state.folded.add(id);
+      layOut();
+      head();
+      find();
+    });
+    if (state.pane === "graph" || (state.row && !isUnchanged(shown, state.row))) fillPane();
+  }
+
+  function retime() {
+    follow();
+    state.rows = rowsOf(roots, state.folded, { lines: state.lines, loose: trace.loose });
+    state.row = state.rows[state.chosen] ?? null;
+    waterfall.retime(state);
+    minimap.show(state);
+    showLength(trace);
+    if (state.pane === "details" && state.row?.span?.running) $("pane").querySelector(".so-far")?.replaceWith(soFar(state.row.span));
+  }
+
   function layOut() {
     state.rows = rowsOf(roots, state.folded, { lines: state.lines, loose: trace.loose });
     if (!state.row) return;
     const { item } = state.row;
-    state.chosen = state.rows.findIndex((row) => row.item === item);
+    state.chosen = state.rows.findIndex((row) => isSame(row.item, item));
     // What has been folded away leaves its place to what it is in.
     for (let at = state.row.span; at && state.chosen < 0; at = at.parent)
-      state.chosen = state.rows.findIndex((row) => row.item === at);
+      state.chosen = state.rows.findIndex((row) => isSame(row.item, at));
     state.row = state.rows[state.chosen] ?? null;
     if (!state.row && state.pane === "details") state.pane = "";
-    if (state.row?.item !== item) fillPane();
+    if (!isSame(state.row?.item, item)) fillPane();
   }
 
   function paint() {
@@ -115,7 +168,9 @@ export function show(trace, { linkedFrom = [], linkedTo = [] } = {}) {
   }
 
   /** Choose a span, unfolding what is above it. */
-  function go(span) {
+  function go(wanted) {
+    const span = byId.get(wanted.id); // as it has become
+    if (!span) return;
     for (const id of wayTo(span)) state.folded.delete(id);
     layOut();
     const row = state.rows.find((one) => one.item === span);
@@ -269,10 +324,11 @@ export function show(trace, { linkedFrom = [], linkedTo = [] } = {}) {
     [["Escape"], "close what is open", escape],
   ], $("help"));
 
-  heading(trace, roots, { jump, find: (text) => {
+  const head = () => heading(trace, roots, { jump, find: (text) => {
     $("find").value = $("find").value === text ? "" : text;
     find();
   } });
+  head();
   for (const node of [$("tools"), $("minimap"), $("waterfall")]) node.hidden = false;
   $("open").hidden = true;
   const [from, to] = ["from", "to"].map((name) => Number(address.searchParams.get(name) ?? Number.NaN));
@@ -283,4 +339,11 @@ export function show(trace, { linkedFrom = [], linkedTo = [] } = {}) {
   if (asked) go(asked);
   find();
   if (asked) waterfall.reveal(state.chosen);
+  return { update, retime };
+}
+
+/** Whether the pane would show the same of a row as it has become. */
+function isUnchanged(before, now) {
+  const said = ({ item, span }) => JSON.stringify([item.raw, span?.raw, span?.marks, span?.running, span?.logs.length, item.attempts?.map((one) => one.raw)]);
+  return said(before) === said(now);
 }

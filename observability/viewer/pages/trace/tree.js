@@ -1,4 +1,5 @@
 // The spans of a trace as a tree, and what is odd about them.
+import { noWord } from "./running.js";
 
 /**
  * Give each span its `parent`, its `children` by their start, and its `marks`: what is odd, in words.
@@ -43,7 +44,7 @@ function oddities(span) {
   if (span.parentId && !span.parent && !span.marks.length) marks.push("its parent has not come");
   // A clock of another machine, most often: no span can begin before what has begun it.
   if (span.parent && span.start < span.parent.start) marks.push("starts before its parent: clock skew");
-  if (span.unfinished) marks.push("has not ended");
+  if (span.unfinished && !span.running) marks.push(`has not ended${span.silent ? `, and ${noWord(span.silent)}` : ""}`);
   if (span.backwards) marks.push("ends before it starts");
   const dropped = Object.entries(span.dropped).filter(([, count]) => count > 0);
   if (dropped.length) marks.push(`dropped by its sender: ${dropped.map(([what, count]) => `${count} ${what}`).join(", ")}`);

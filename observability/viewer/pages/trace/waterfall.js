@@ -1,7 +1,8 @@
 // The waterfall: of all rows only those in sight are elements, so that any number of them scrolls alike.
 import { duration, element } from "../common.js";
 import { edge } from "./columns.js";
-import { drawRow, part, percent } from "./row.js";
+import { drawRow, part, percent, retime } from "./row.js";
+import { isSame } from "./rows.js";
 import { ticks } from "./scale.js";
 import { clamped, moved, zoomed } from "./view.js";
 
@@ -69,6 +70,24 @@ export class Waterfall {
     for (const node of this.#drawn.values()) node.remove();
     this.#drawn.clear();
     this.#drawAxis();
+    this.#draw();
+  }
+
+  /** Draw a state again whose rows are the same while its times have changed. */
+  retime(state) {
+    this.#state = state;
+    this.#drawAxis();
+    for (const [index, node] of this.#drawn) retime(node, state.rows[index], state);
+  }
+
+  /** Run `change`, which draws other rows, so that the row that is being looked at stays where it is on the screen. */
+  around(change) {
+    const seen = this.#scroller.querySelector(".row:hover")?.dataset.index ?? Math.ceil(this.#scroller.scrollTop / this.rowHeight);
+    const before = this.#state.rows[seen];
+    change();
+    const now = this.#state.rows.findIndex((row) => isSame(row.item, before?.item));
+    if (now < 0 || now === Number(seen)) return;
+    this.#scroller.scrollTop += (now - seen) * this.rowHeight;
     this.#draw();
   }
 
