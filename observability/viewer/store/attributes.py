@@ -28,6 +28,12 @@ _FIELD, _KEY, _PAIR = "\1", "\2", "\3"
 
 _STATUS_KEYS = frozenset({"http.response.status_code", "http.status_code"})
 
+# Below it, a length takes one byte.
+_SHORT = 128
+# What an encoded value of so many bytes begins with if it is text, and if it is a number.
+_TEXT_HEADS = [bytes((0x12, max(0, size - 2), 0x0A, max(0, size - 4))) for size in range(_SHORT)]
+_NUMBER_HEADS = [bytes((0x12, max(0, size - 2), 0x18)) for size in range(_SHORT)]
+
 
 def field_token(field: str, text: str) -> int:
     """The token of a field of a record with a value."""
@@ -98,25 +104,25 @@ class Attributes:
         """
         key = text = None
         size = len(encoded)
-        if 6 < size < 128:  # noqa: PLR2004 - below, a length is one byte
+        if 2 < size < _SHORT:
             end = 2 + encoded[1]
             key = self._keys.get(encoded[:end])
             if key is not None:
-                text = _short_value(encoded, end, size)
+                text = _short_value(encoded, end, size - end)
         if key is None or text is None:
             name, value = decode(encoded)
             head, text = _head(name), as_text(value).encode()
             key = self._keys.get(head) or _Key(key_token(name), _pair_seed(name), name in _STATUS_KEYS)
-            if len(head) < 128:  # noqa: PLR2004
+            if len(head) < _SHORT:
                 self._keys[head] = key
         token = zlib.crc32(text, key.seed)
         self.key_tokens[token] = key.token
-        key.values += 1
         # The values of a key that has had so many will hardly come again.
-        if key.values <= _MAX_VALUES_PER_KEY and size <= _MAX_REMEMBERED_BYTES:
+        if key.values < _MAX_VALUES_PER_KEY and size <= _MAX_REMEMBERED_BYTES:
+            key.values += 1
             self.tokens[encoded] = token
             self.encoded[token] = encoded
-        if key.is_http_status and len(text) == 3 and text.isdigit():  # noqa: PLR2004 - digits
+        if key.is_http_status and len(text) == 3 and text.isdigit():
             self.http_statuses[token] = int(text)
         return token
 
@@ -176,20 +182,25 @@ def _head(key: str) -> bytes:
 
 
 def _short_value(encoded: bytes, at: int, size: int) -> bytes | None:
-    """The text of an attribute's value at a position, if it is short ASCII text or a small number; or else None.
+    """The text of an attribute's value at a position, of so many bytes, if it is ASCII or a small number; or else None.
 
-    Most values are that never come again. They are read without a message, which takes three times as long.
+    Most values are that never come again. They are read without a message, which takes four times as long.
     """
-    if at + 4 > size or encoded[at] != 0x12 or encoded[at + 1] != size - at - 2:  # noqa: PLR2004 - the field's tag
-        return None
-    kind, text = encoded[at + 2], encoded[at + 4 :]
-    if kind == 0x0A:  # noqa: PLR2004
-        return text if encoded[at + 3] == len(text) and text.isascii() else None
-    if kind == 0x18 and 0 < len(text) < 4 and text[-1] < 128 and min(encoded[at + 3 : -1]) >= 128:  # noqa: PLR2004
-        number = 0
-        for byte in encoded[: at + 2 : -1]:
-            number = number << 7 | byte & 0x7F
-        return b"%d" % number
+    if encoded[at : at + 4] == _TEXT_HEADS[size]:
+        text = encoded[at + 4 :]
+        return text if text.isascii() else None
+    if encoded[at : at + 3] == _NUMBER_HEADS[size]:
+        # Seven bits a byte, the lowest first; all but the last byte say that more follow.
+        if size == 4:
+            last = encoded[-1]
+            return b"%d" % last if last < 128 else None
+        if size == 5:
+            low, last = encoded[at + 3 :]
+            return b"%d" % (low - 128 | last << 7) if low > 127 > last else None
+        if size == 6:
+            low, middle, last = encoded[at + 3 :]
+            if low > 127 and middle > 127 > last:
+                return b"%d" % (low - 128 | middle - 128 << 7 | last << 14)
     return None
 
 

@@ -6,7 +6,8 @@ It has their ids, and what lists and statistics need of them, in columns: so a s
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, KeysView, Sequence
+from collections.abc import Iterable, Iterator, KeysView, Sequence
+from itertools import starmap
 from typing import NamedTuple
 
 # Position in the part, operation, start, end, whether it failed, HTTP status.
@@ -27,12 +28,11 @@ class Row(NamedTuple):
     http_status: int
 
 
-def pack(rows: Sequence[Row]) -> bytes:
-    """The share of these spans."""
-    columns = [row.span_id for row in rows]
-    columns += [row.parent_id for row in rows]
-    columns += [_ROW.pack(*row[2:]) for row in rows]
-    return b"".join(columns)
+def pack(
+    span_ids: Sequence[bytes], parent_ids: Sequence[bytes], rows: Iterable[tuple[int, int, int, int, bool, int]]
+) -> bytes:
+    """The share of spans, of which the rows have what `Row` has after the ids."""
+    return b"".join([*span_ids, *parent_ids, *starmap(_ROW.pack, rows)])
 
 
 def unpack(share: bytes) -> list[Row]:

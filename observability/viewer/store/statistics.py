@@ -49,7 +49,7 @@ class OperationStatistics:
 
 def bucket_of(duration_ns: int) -> int:
     """The number of the bucket that a duration falls into; one below zero counts as 0."""
-    if duration_ns < 8:  # noqa: PLR2004 - these have a bucket each
+    if duration_ns < 8:
         return max(duration_ns, 0)
     bits = duration_ns.bit_length()
     return bits * 4 - 8 + (duration_ns >> (bits - 3) & 3)
@@ -57,7 +57,7 @@ def bucket_of(duration_ns: int) -> int:
 
 def bucket_from(number: int) -> int:
     """The shortest duration in a bucket."""
-    if number < 8:  # noqa: PLR2004
+    if number < 8:
         return number
     bits, quarter = divmod(number + 8, 4)
     return (4 + quarter) << (bits - 3)
@@ -95,15 +95,17 @@ class Tally:
         self._examples: dict[tuple[int, int, int], bytes] = {}
         self._errors: Counter[tuple[int, int]] = Counter()
 
-    def add(self, operation: int, start_ns: int, duration_ns: int, trace_id: bytes) -> None:
-        """Count one span."""
-        key = start_ns // MINUTE_NS, operation, bucket_of(duration_ns)
-        self._calls[key] += 1
-        self._examples[key] = trace_id
+    def add(self, spans: Iterable[tuple[int, int, int, bytes]]) -> None:
+        """Count spans, each by its operation, start, duration and trace."""
+        all_calls, examples = self._calls, self._examples
+        for operation, start_ns, duration_ns, trace_id in spans:
+            key = start_ns // MINUTE_NS, operation, bucket_of(duration_ns)
+            all_calls[key] += 1
+            examples[key] = trace_id
 
-    def add_error(self, operation: int, start_ns: int) -> None:
-        """Count a span, which is counted as such too, as failed."""
-        self._errors[start_ns // MINUTE_NS, operation] += 1
+    def add_errors(self, spans: Iterable[tuple[int, int]]) -> None:
+        """Count spans, which are counted as such too, as failed, each by its operation and start."""
+        self._errors.update((start_ns // MINUTE_NS, operation) for operation, start_ns in spans)
 
     def write(self, connection: sqlite3.Connection, last_trace: int) -> None:
         """Add what was counted, in the caller's transaction."""

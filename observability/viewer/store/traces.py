@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,12 +79,20 @@ class ArrivedSpan:
     span_id: bytes
     parent_id: bytes
     operation: Operation
-    error: bool
+    status: int
     start_ns: int
     end_ns: int
+    duration_ns: int
     group: int
     encoded: bytes
     span: WireSpan
+    position: int = 0  # among those that are kept
+    operation_number: int = 0
+
+    @property
+    def error(self) -> bool:
+        """Whether it failed."""
+        return self.status == ERROR
 
 
 @dataclass(slots=True)
@@ -153,24 +161,28 @@ class SpanWriter:
             for encoded in group.records:
                 span = parse_span(encoded)
                 trace_id, span_id, parent_id = span.trace_id, span.span_id, span.parent_span_id
-                if len(trace_id) != 16 or len(span_id) != 8 or trace_id == _NO_TRACE or span_id == _NO_SPAN:  # noqa: PLR2004 - bytes of ids
+                if len(trace_id) != 16 or len(span_id) != 8 or trace_id == _NO_TRACE or span_id == _NO_SPAN:
                     refused[INVALID_IDS] += 1
                     continue
                 if len(encoded) > room:
                     refused[TOO_LARGE] += 1
                     continue
-                if len(parent_id) != 8:  # noqa: PLR2004
+                if len(parent_id) != 8:
                     parent_id = _NO_SPAN
                 key = (service, span.name[:MAX_NAME], span.kind)
+                start_ns, end_ns = span.start_time_unix_nano, span.end_time_unix_nano
+                if start_ns > _MAX_NS or end_ns > _MAX_NS:
+                    start_ns, end_ns = min(start_ns, _MAX_NS), min(end_ns, _MAX_NS)
                 spans.append(
                     ArrivedSpan(
                         trace_id,
                         span_id,
                         parent_id,
                         operations.get(key) or operations.setdefault(key, Operation(*key)),
-                        span.status.code == ERROR,
-                        min(span.start_time_unix_nano, _MAX_NS),
-                        min(span.end_time_unix_nano, _MAX_NS),
+                        span.status.code,
+                        start_ns,
+                        end_ns,
+                        end_ns - start_ns if end_ns > start_ns else 0,
                         number,
                         encoded,
                         span,
@@ -188,34 +200,28 @@ class SpanWriter:
         _give_numbers(connection, traces.values())
         last_trace = max(trace.number for trace in traces.values())
         operations = write_operations(connection, {span.operation for span in kept}, last_trace)
-        _count(connection, traces.values(), operations, last_trace)
-        _write_traces(connection, traces.values())
-        positions = self._attributes.positions(span.span.attributes for span in kept)
-        statuses = self._http_statuses(positions)
-        shares: dict[int, list[tuple[int, ArrivedSpan]]] = defaultdict(list)
-        numbers = []
         for position, span in enumerate(kept):
-            number = traces[span.trace_id].number
-            numbers.append(number)
-            shares[number].append((position, span))
+            span.position, span.operation_number = position, operations[span.operation]
+        _count(connection, kept, traces.values(), last_trace)
+        _write_traces(connection, traces.values())
+        positions = self._attributes.positions([span.span.attributes for span in kept])
         starts = [span.start_ns for span in kept]
         part = Part(
             regroup(groups, [(span.group, span.encoded) for span in kept]),
-            numbers,
-            [max(0, span.end_ns - span.start_ns) for span in kept],
+            [traces[span.trace_id].number for span in kept],
+            [span.duration_ns for span in kept],
             min(starts),
             max(starts),
             min(trace.start_ns for trace in traces.values() if trace.start_ns is not None),
         )
+        operated = [(span.operation.name, span.operation.kind, span.status) for span in kept]
+        statuses = self._http_statuses(positions)
         number = write_part(
-            connection,
-            "span",
-            part,
-            lambda groups: self._index(connection, groups, [span.span for span in kept], positions),
+            connection, "span", part, lambda groups: self._index(connection, groups, operated, positions)
         )
         connection.executemany(
             "INSERT INTO shares VALUES (?, ?, ?)",
-            [(trace, number, _pack(share, operations, statuses)) for trace, share in shares.items()],
+            [(trace.number, number, _pack(trace.kept.values(), statuses)) for trace in traces.values()],
         )
         _write_links(connection, kept, traces, last_trace)
 
@@ -229,11 +235,18 @@ class SpanWriter:
     def _index_again(self, connection: sqlite3.Connection, groups: Sequence[Group]) -> tuple[bytes, bytes, bytes]:
         self._attributes.forget()
         spans = [parse_span(encoded) for group in groups for encoded in group.records]
-        return self._index(connection, groups, spans, self._attributes.positions(span.attributes for span in spans))
+        operated = [(span.name[:MAX_NAME], span.kind, span.status.code) for span in spans]
+        positions = self._attributes.positions([span.attributes for span in spans])
+        return self._index(connection, groups, operated, positions)
 
     def _index(
-        self, connection: sqlite3.Connection, groups: Sequence[Group], spans: Sequence[WireSpan], positions: Positions
+        self,
+        connection: sqlite3.Connection,
+        groups: Sequence[Group],
+        operated: Sequence[tuple[str, int, int]],
+        positions: Positions,
     ) -> tuple[bytes, bytes, bytes]:
+        """The index of spans, of which each has a name, a kind and a status."""
         resources: list[tuple[range, Sequence[int]]] = []
         first = 0
         fields: Positions = {}
@@ -241,12 +254,11 @@ class SpanWriter:
             facts = self._attributes.resource(group.resource)
             records = range(first, first + len(group.records))
             resources.append((records, facts.tokens))
-            by_operation: defaultdict[tuple[str, int, int], list[int]] = defaultdict(list)
+            alike: defaultdict[tuple[str, int, int], list[int]] = defaultdict(list)
             for position in records:
-                span = spans[position]
-                by_operation[span.name, span.kind, span.status.code].append(position)
-            for (name, kind, status), held in by_operation.items():
-                for token in _field_tokens(facts.service, name[:MAX_NAME], kind, status):
+                alike[operated[position]].append(position)
+            for operation, held in alike.items():
+                for token in _field_tokens(facts.service, *operation):
                     fields.setdefault(token, []).extend(held)
             first = records.stop
         self._vocabulary.add(connection, positions, self._attributes)
@@ -257,7 +269,7 @@ class SpanWriter:
         for token, held in fields.items():
             held.sort()
             positions[token] = positions.get(token, []) + held
-        return build_index(len(spans), positions)
+        return build_index(len(operated), positions)
 
 
 def read_trace(connection: sqlite3.Connection, trace_id: bytes) -> list[StoredSpan]:
@@ -362,21 +374,22 @@ def _field_tokens(service: str, name: str, kind: int, status: int) -> Iterator[i
     yield field_token("error", "true" if status == ERROR else "false")
 
 
-def _pack(share: list[tuple[int, ArrivedSpan]], operations: dict[Operation, int], statuses: dict[int, int]) -> bytes:
+def _pack(spans: Collection[ArrivedSpan], statuses: Mapping[int, int]) -> bytes:
+    """The share of these spans, with HTTP statuses by their positions."""
     return pack(
+        [span.span_id for span in spans],
+        [span.parent_id for span in spans],
         [
-            Row(
-                span.span_id,
-                span.parent_id,
-                position,
-                operations[span.operation],
+            (
+                span.position,
+                span.operation_number,
                 span.start_ns,
                 span.end_ns,
-                span.error,
-                statuses.get(position, 0),
+                span.status == ERROR,
+                statuses.get(span.position, 0),
             )
-            for position, span in share
-        ]
+            for span in spans
+        ],
     )
 
 
@@ -423,7 +436,7 @@ def _admit(
         trace.kept[span_id] = span
         trace.size += size
         trace.spans += 1
-        trace.errors += span.error
+        trace.errors += span.status == ERROR
         if trace.start_ns is None or span.start_ns < trace.start_ns:
             trace.start_ns = span.start_ns
         if trace.end_ns is None or span.end_ns > trace.end_ns:
@@ -465,29 +478,29 @@ def _write_traces(connection: sqlite3.Connection, traces: Iterable[_Trace]) -> N
 
 
 def _count(
-    connection: sqlite3.Connection, traces: Iterable[_Trace], operations: dict[Operation, int], last_trace: int
+    connection: sqlite3.Connection, kept: Sequence[ArrivedSpan], traces: Iterable[_Trace], last_trace: int
 ) -> None:
     """Count spans by operation, and calls between services where caller and callee are there now."""
     tally, edges, known = Tally(), Edges(), Operations(connection)
+    tally.add([(span.operation_number, span.start_ns, span.duration_ns, span.trace_id) for span in kept])
+    tally.add_errors([(span.operation_number, span.start_ns) for span in kept if span.status == ERROR])
     for trace in traces:
-        here = trace.kept
+        here, held = trace.kept, trace.held
         for span in here.values():
-            tally.add(operations[span.operation], span.start_ns, span.end_ns - span.start_ns, trace.trace_id)
-            if span.error:
-                tally.add_error(operations[span.operation], span.start_ns)
-            if span.parent_id == _NO_SPAN:
+            parent_id = span.parent_id
+            if parent_id == _NO_SPAN:
                 continue
-            parent = here.get(span.parent_id)
+            parent = here.get(parent_id)
             if parent is not None:
                 caller = parent.operation
-            elif (row := trace.held.get(span.parent_id)) is None:
-                continue
-            else:
+            elif (row := held.get(parent_id)) is not None:
                 caller = known[row.operation]
+            else:
+                continue
             if caller.service != span.operation.service:
                 edges.add(caller, span.operation, span.start_ns, error=span.error)
-        for parent_id in here.keys() & trace.held.parents:
-            for row in trace.held.children(parent_id):
+        for parent_id in here.keys() & held.parents:
+            for row in held.children(parent_id):
                 edges.add(here[parent_id].operation, known[row.operation], row.start_ns, error=row.error)
     tally.write(connection, last_trace)
     edges.write(connection, last_trace)
@@ -504,7 +517,7 @@ def _write_links(
             (link.trace_id, link.span_id, traces[span.trace_id].number, span.span_id, span.parent_id == _NO_SPAN)
             for span in linking
             for link in span.span.links[:MAX_LINKS_PER_SPAN]
-            if len(link.trace_id) == 16 and len(link.span_id) == 8  # noqa: PLR2004 - bytes of ids
+            if len(link.trace_id) == 16 and len(link.span_id) == 8
         ],
     )
     ids = list({*traces, *(link.trace_id for span in linking for link in span.span.links[:MAX_LINKS_PER_SPAN])})

@@ -47,24 +47,24 @@ class Vocabulary:
         """Add the keys of a block's attributes, and the values that more than one of its records have."""
         keys, values = {}, {}
         known_keys, known_values, full = self._keys, self._values, self._full
-        for token, held in positions.items():
-            key = attributes.key_tokens[token]
-            if key in known_keys and (len(held) == 1 or token in known_values or key in full):
+        key_of = attributes.key_tokens
+        if not known_keys.issuperset(map(key_of.__getitem__, positions)):
+            for token in positions:
+                key, encoded = key_of[token], attributes.encoded.get(token)
+                if key not in known_keys and encoded is not None:
+                    known_keys.add(key)
+                    keys[key] = decode(encoded)[0]
+        for token in [token for token, held in positions.items() if len(held) > 1 and token not in known_values]:
+            key, encoded = key_of[token], attributes.encoded.get(token)
+            if key in full or encoded is None:
                 continue
-            encoded = attributes.encoded.get(token)
-            if encoded is None:
-                continue
-            if key not in known_keys:
-                known_keys.add(key)
-                keys[key] = decode(encoded)[0]
-            if len(held) > 1 and token not in known_values and key not in full:
-                text = as_text(decode(encoded)[1])
-                if len(text) <= MAX_TEXT and not _ODD_NUMBER.fullmatch(text):
-                    known_values.add(token)
-                    values[token] = (key, text)
-                    self._values_of[key] += 1
-                    if self._values_of[key] == MAX_VALUES_PER_KEY:
-                        full.add(key)
+            text = as_text(decode(encoded)[1])
+            if len(text) <= MAX_TEXT and not _ODD_NUMBER.fullmatch(text):
+                known_values.add(token)
+                values[token] = (key, text)
+                self._values_of[key] += 1
+                if self._values_of[key] == MAX_VALUES_PER_KEY:
+                    full.add(key)
         if len(known_keys) > MAX_KEYS or len(known_values) > MAX_VALUES:
             self.forget()
             connection.execute("DELETE FROM keys")

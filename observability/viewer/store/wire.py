@@ -98,6 +98,14 @@ def split_in_parts(body: bytes, max_records: int, max_bytes: int) -> Iterator[li
     part: list[Group] = []
     count = size = 0
     for group in split(body):
+        if count + len(group.records) <= max_records:
+            held = list(group.records)
+            of_group = sum(map(len, held))
+            if held and size + of_group <= max_bytes:
+                part.append(Group(group.resource, group.scope, held))
+                count += len(held)
+                size += of_group
+                continue
         records: list[bytes] = []
         for record in group.records:
             if count == max_records or (count and size + len(record) > max_bytes):
