@@ -20,6 +20,7 @@ from observability.viewer.store.fields import plain_value, service_name
 from observability.viewer.store.index import Positions
 
 _MAX_REMEMBERED = 20_000
+_MAX_UNREMEMBERED = 4_000  # what is looked up all the time should stay in the processor's cache
 _MAX_VALUES_PER_KEY = 1_000
 _MAX_REMEMBERED_BYTES = 256
 # Before what is hashed, so that a field, a key and a key with its value never look the same.
@@ -92,7 +93,7 @@ class Attributes:
             self.key_tokens.clear()
             self._keys.clear()
             self._resources.clear()
-        elif len(self.key_tokens) > 2 * _MAX_REMEMBERED:
+        elif len(self.key_tokens) > len(self.tokens) + _MAX_UNREMEMBERED:
             self.key_tokens = {token: self.key_tokens[token] for token in self.tokens.values()}
             self._resources.clear()
 

@@ -93,22 +93,32 @@ def build_index(count: int, positions: Mapping[int, Sequence[int]]) -> tuple[byt
     )
 
 
-def with_keys(
-    positions: Positions, key_tokens: Mapping[int, int], resources: Iterable[tuple[range, Sequence[int]]]
-) -> None:
-    """Add tokens of resources, each with the positions of its records, and tokens of keys.
-
-    Args:
-        positions: Those of the attributes of the records, which get the others.
-        key_tokens: The tokens of keys by those of their attributes.
-        resources: Positions of records, and the tokens of their resource.
-    """
+def positions_by_key(positions: Positions, key_tokens: Mapping[int, int]) -> Positions:
+    """The positions of records by the tokens of the keys that they have, by those of attributes; some may be twice."""
     keys: defaultdict[int, list[int]] = defaultdict(list)
     for token, held in positions.items():
         keys[key_tokens[token]].extend(held)
-    ambiguous: set[int] = set()
     for held in keys.values():
         held.sort()
+    return keys
+
+
+def with_keys(
+    positions: Positions,
+    keys: Positions,
+    key_tokens: Mapping[int, int],
+    resources: Iterable[tuple[range, Sequence[int]]],
+) -> None:
+    """Add tokens of keys, and tokens of resources, each with the positions of its records.
+
+    Args:
+        positions: Those of the attributes of the records, which get the others.
+        keys: Those of their keys.
+        key_tokens: The tokens of keys by those of their attributes.
+        resources: Positions of records, and the tokens of their resource.
+    """
+    ambiguous: set[int] = set()
+    for held in keys.values():
         if len(held) > 1 and len(set(held)) < len(held):
             ambiguous.update(position for position, times in Counter(held).items() if times > 1)
     of_resources: defaultdict[int, list[int]] = defaultdict(list)

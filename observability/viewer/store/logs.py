@@ -23,7 +23,7 @@ from observability.viewer.store.blocks import (
     read_block,
     write_part,
 )
-from observability.viewer.store.index import Positions, build_index, with_keys
+from observability.viewer.store.index import Positions, build_index, positions_by_key, with_keys
 from observability.viewer.store.records import Reader, is_id, severity_of
 from observability.viewer.store.stored import ROW_BYTES, StoredLog
 from observability.viewer.store.traces import (
@@ -35,7 +35,7 @@ from observability.viewer.store.traces import (
     in_batches,
 )
 from observability.viewer.store.vocabulary import Vocabulary
-from observability.viewer.store.wire import Group, WireLog, parse_log, regroup, split_in_parts
+from observability.viewer.store.wire import Group, WireLog, parse_log, parse_logs, regroup, split_in_parts
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS log_shares (
@@ -101,8 +101,7 @@ class LogWriter:
             self._attributes.resource(group.resource)
             InstrumentationScope.FromString(group.scope)
             room = MAX_RECORD_BYTES - len(group.resource) - len(group.scope) - ROW_BYTES
-            for encoded in group.records:
-                record = parse_log(encoded)
+            for encoded, record in zip(group.records, parse_logs(group.records), strict=True):
                 if len(encoded) > room:
                     refused[TOO_LARGE] += 1
                     continue
@@ -141,7 +140,7 @@ class LogWriter:
 
     def _index_again(self, connection: sqlite3.Connection, groups: Sequence[Group]) -> tuple[bytes, bytes, bytes]:
         self._attributes.forget()
-        records = [parse_log(encoded) for group in groups for encoded in group.records]
+        records = [record for group in groups for record in parse_logs(group.records)]
         positions = self._attributes.positions(record.attributes for record in records)
         return self._index(connection, groups, records, positions)
 
@@ -162,8 +161,10 @@ class LogWriter:
                 fields[field_token("error", error)].append(position)
                 position += 1
             resources.append((range(first, position), facts.tokens))
-        self._vocabulary.add(connection, positions, self._attributes)
-        with_keys(positions, self._attributes.key_tokens, resources)
+        attributes = self._attributes
+        keys = positions_by_key(positions, attributes.key_tokens)
+        self._vocabulary.add(connection, positions, keys, attributes)
+        with_keys(positions, keys, attributes.key_tokens, resources)
         for token, held in fields.items():
             positions.setdefault(token, []).extend(held)
         return build_index(len(records), positions)

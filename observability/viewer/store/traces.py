@@ -26,12 +26,12 @@ from observability.viewer.store.blocks import (
 )
 from observability.viewer.store.calls import Edges, Operation
 from observability.viewer.store.fields import ERROR, KINDS, MAX_NAME, STATUSES
-from observability.viewer.store.index import Positions, build_index, with_keys
+from observability.viewer.store.index import Positions, build_index, positions_by_key, with_keys
 from observability.viewer.store.shares import Held, Row, pack, unpack
 from observability.viewer.store.statistics import Tally
 from observability.viewer.store.stored import ROW_BYTES, Root, StoredSpan, Summary
 from observability.viewer.store.vocabulary import Vocabulary
-from observability.viewer.store.wire import Group, WireSpan, parse_span, regroup, split_in_parts
+from observability.viewer.store.wire import Group, WireSpan, parse_spans, regroup, split_in_parts
 
 MAX_SPANS_PER_TRACE = 20_000
 MAX_RECORD_BYTES = 1024 * 1024
@@ -158,8 +158,7 @@ class SpanWriter:
             service = self._attributes.resource(group.resource).service
             InstrumentationScope.FromString(group.scope)
             room = MAX_RECORD_BYTES - len(group.resource) - len(group.scope) - ROW_BYTES
-            for encoded in group.records:
-                span = parse_span(encoded)
+            for encoded, span in zip(group.records, parse_spans(group.records), strict=True):
                 trace_id, span_id, parent_id = span.trace_id, span.span_id, span.parent_span_id
                 if len(trace_id) != 16 or len(span_id) != 8 or trace_id == _NO_TRACE or span_id == _NO_SPAN:
                     refused[INVALID_IDS] += 1
@@ -234,7 +233,7 @@ class SpanWriter:
 
     def _index_again(self, connection: sqlite3.Connection, groups: Sequence[Group]) -> tuple[bytes, bytes, bytes]:
         self._attributes.forget()
-        spans = [parse_span(encoded) for group in groups for encoded in group.records]
+        spans = [span for group in groups for span in parse_spans(group.records)]
         operated = [(span.name[:MAX_NAME], span.kind, span.status.code) for span in spans]
         positions = self._attributes.positions([span.attributes for span in spans])
         return self._index(connection, groups, operated, positions)
@@ -261,11 +260,12 @@ class SpanWriter:
                 for token in _field_tokens(facts.service, *operation):
                     fields.setdefault(token, []).extend(held)
             first = records.stop
-        self._vocabulary.add(connection, positions, self._attributes)
-        self._vocabulary.add(
-            connection, {token: held for held, tokens in resources for token in tokens}, self._attributes
-        )
-        with_keys(positions, self._attributes.key_tokens, resources)
+        attributes = self._attributes
+        keys = positions_by_key(positions, attributes.key_tokens)
+        self._vocabulary.add(connection, positions, keys, attributes)
+        of_resources = {token: held for held, tokens in resources for token in tokens}
+        self._vocabulary.add(connection, of_resources, map(attributes.key_tokens.__getitem__, of_resources), attributes)
+        with_keys(positions, keys, attributes.key_tokens, resources)
         for token, held in fields.items():
             held.sort()
             positions[token] = positions.get(token, []) + held
@@ -511,6 +511,8 @@ def _write_links(
 ) -> None:
     """Remember links, and count those as calls that stand in a parent's place when both sides are there."""
     linking = [span for span in kept if span.span.links]
+    if not linking and not connection.execute("SELECT 1 FROM links WHERE waits LIMIT 1").fetchone():
+        return
     connection.executemany(
         "INSERT OR IGNORE INTO links VALUES (?, ?, ?, ?, ?)",
         [

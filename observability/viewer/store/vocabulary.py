@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from observability.viewer.query import as_text
 from observability.viewer.store.attributes import Attributes, decode
@@ -42,13 +42,24 @@ class Vocabulary:
         self._full: set[int] = set()
 
     def add(
-        self, connection: sqlite3.Connection, positions: Mapping[int, Sequence[int]], attributes: Attributes
+        self,
+        connection: sqlite3.Connection,
+        positions: Mapping[int, Sequence[int]],
+        keys_there: Iterable[int],
+        attributes: Attributes,
     ) -> None:
-        """Add the keys of a block's attributes, and the values that more than one of its records have."""
+        """Add the keys of a block's attributes, and the values that more than one of its records have.
+
+        Args:
+            connection: Where a transaction is open.
+            positions: Those of the block's records by the tokens of their attributes.
+            keys_there: The tokens of the keys of these.
+            attributes: Know all of them.
+        """
         keys, values = {}, {}
         known_keys, known_values, full = self._keys, self._values, self._full
         key_of = attributes.key_tokens
-        if not known_keys.issuperset(map(key_of.__getitem__, positions)):
+        if not known_keys.issuperset(keys_there):
             for token in positions:
                 key, encoded = key_of[token], attributes.encoded.get(token)
                 if key not in known_keys and encoded is not None:

@@ -21,6 +21,7 @@ from opentelemetry.proto.resource.v1 import resource_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 MAX_GROUPS = 100_000
+_PACKAGE = "clearspan.viewer"
 
 
 class Status(Protocol):
@@ -144,6 +145,26 @@ def join(groups: Iterable[Group]) -> bytes:
     return encoded
 
 
+def parse_spans(records: Sequence[bytes]) -> Sequence[WireSpan]:
+    """Spans, decoded together: they share their memory, which takes a third of the time of one by one.
+
+    Raises:
+        google.protobuf.message.DecodeError: One is no span.
+    """
+    spans: Sequence[WireSpan] = _spans.FromString(_scoped(records=records).SerializeToString()).records
+    return spans
+
+
+def parse_logs(records: Sequence[bytes]) -> Sequence[WireLog]:
+    """Log records, decoded together.
+
+    Raises:
+        google.protobuf.message.DecodeError: One is no log record.
+    """
+    logs: Sequence[WireLog] = _logs.FromString(_scoped(records=records).SerializeToString()).records
+    return logs
+
+
 def _message(name: str, **fields: tuple[int, bool]) -> DescriptorProto:
     """A message of fields of bytes, each with its number and whether it is repeated."""
     return DescriptorProto(
@@ -173,6 +194,14 @@ def _with_encoded_attributes(official: Any, name: str) -> DescriptorProto:  # no
     return message
 
 
+def _together(name: str, record: str) -> DescriptorProto:
+    """As `Scoped`, but its records are decoded."""
+    message = _message(name, records=(2, True))
+    message.field[0].type = FieldDescriptorProto.TYPE_MESSAGE
+    message.field[0].type_name = f".{_PACKAGE}.{record}"
+    return message
+
+
 def _classes() -> list[Any]:
     pool = DescriptorPool()
     for module in (common_pb2, resource_pb2, trace_pb2, logs_pb2):
@@ -183,10 +212,12 @@ def _classes() -> list[Any]:
         _message("Scoped", scope=(1, False), records=(2, True)),
         _with_encoded_attributes(trace_pb2.Span.DESCRIPTOR, "Span"),
         _with_encoded_attributes(logs_pb2.LogRecord.DESCRIPTOR, "LogRecord"),
+        _together("Spans", "Span"),
+        _together("LogRecords", "LogRecord"),
     ]
     file = FileDescriptorProto(
         name="clearspan/viewer/wire.proto",
-        package="clearspan.viewer",
+        package=_PACKAGE,
         syntax="proto3",
         dependency=[module.DESCRIPTOR.name for module in (common_pb2, trace_pb2, logs_pb2)],
         message_type=messages,
@@ -195,6 +226,6 @@ def _classes() -> list[Any]:
     return [GetMessageClass(pool.FindMessageTypeByName(f"{file.package}.{message.name}")) for message in messages]
 
 
-_batch, _resourced, _scoped, _span, _log = _classes()
+_batch, _resourced, _scoped, _span, _log, _spans, _logs = _classes()
 parse_span = _span.FromString
 parse_log = _log.FromString

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from observability.viewer.store.index import Index, build_index, positions_of, with_keys
+from observability.viewer.store.index import Index, build_index, positions_by_key, positions_of, with_keys
 
 COUNTS = st.integers(1, 600)
 
@@ -35,14 +35,16 @@ def test_positions(data: st.DataObject) -> None:
 def test_keys() -> None:
     """Keys have the positions of all their values, and so have the attributes of resources."""
     positions = {11: [0, 2], 12: [1]}
-    with_keys(positions, {11: 1, 12: 1, 21: 2}, [(range(2), [21])])
+    of_attributes = {11: 1, 12: 1, 21: 2}
+    with_keys(positions, positions_by_key(positions, of_attributes), of_attributes, [(range(2), [21])])
     assert positions == {11: [0, 2], 12: [1], 1: [0, 1, 2], 21: [0, 1], 2: [0, 1]}
 
 
 def test_ambiguous() -> None:
     """Records are told apart that have a key twice, or one that their resource has too."""
     positions = {11: [0, 1], 12: [1], 21: [2]}
-    with_keys(positions, {11: 1, 12: 1, 21: 2, 22: 2}, [(range(3), [22])])
+    of_attributes = {11: 1, 12: 1, 21: 2, 22: 2}
+    with_keys(positions, positions_by_key(positions, of_attributes), of_attributes, [(range(3), [22])])
     many, ones, postings = build_index(3, positions)
     index = Index(3, many, ones)
     index.open(postings)

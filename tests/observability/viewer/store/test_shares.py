@@ -20,14 +20,14 @@ ROWS = st.builds(
 )
 
 
-def packed(rows: list[Row]) -> bytes:
+def _packed(rows: list[Row]) -> bytes:
     return pack([row.span_id for row in rows], [row.parent_id for row in rows], [row[2:] for row in rows])
 
 
 @given(st.lists(ROWS, max_size=20))
 def test_pack(rows: list[Row]) -> None:
     """What is packed comes out as it was."""
-    assert unpack(packed(rows)) == rows
+    assert unpack(_packed(rows)) == rows
 
 
 @given(st.lists(st.lists(ROWS, max_size=5), max_size=5))
@@ -35,7 +35,7 @@ def test_held(shares: list[list[Row]]) -> None:
     """Spans are found by their ids and by their parents', whichever share they came in."""
     held = Held()
     for part, rows in enumerate(shares):
-        held.add(part, packed(rows))
+        held.add(part, _packed(rows))
     everything = [row for rows in shares for row in rows]
     assert held.parts == list(range(len(shares)))
     assert held.parents == {row.parent_id for row in everything}

@@ -11,7 +11,17 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from observability.viewer.store import wire
-from observability.viewer.store.wire import Group, join, parse_log, parse_span, regroup, split, split_in_parts
+from observability.viewer.store.wire import (
+    Group,
+    join,
+    parse_log,
+    parse_logs,
+    parse_span,
+    parse_spans,
+    regroup,
+    split,
+    split_in_parts,
+)
 from tests.observability.viewer.samples import log, span, text
 
 GROUPS = st.lists(
@@ -62,6 +72,17 @@ def test_parts(groups: list[Group], max_records: int, max_bytes: int) -> None:
         records = [record for _, _, record in _flat(part)]
         assert len(records) <= max_records
         assert len(records) <= 1 or sum(map(len, records)) <= max_bytes
+
+
+def test_together() -> None:
+    """Records that are decoded together are those that are decoded one by one."""
+    spans = [span(1, number, attributes=[text("a", "b")]).SerializeToString() for number in range(3)]
+    assert list(parse_spans(spans)) == [parse_span(encoded) for encoded in spans]
+    logs = [log(number, body="text").SerializeToString() for number in range(3)]
+    assert list(parse_logs(logs)) == [parse_log(encoded) for encoded in logs]
+    for parse in (parse_spans, parse_logs):
+        with pytest.raises(DecodeError):
+            parse([spans[0], b"\x0a\x10"])
 
 
 @given(GROUPS, st.data())
