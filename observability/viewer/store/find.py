@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from observability.viewer.query import Comparison, Query
+from observability.viewer.store.arriving import in_batches
 from observability.viewer.store.attributes import field_token, key_token, pair_token
 from observability.viewer.store.blocks import Signal, read_block
 from observability.viewer.store.fields import KINDS, STATUSES
@@ -18,7 +19,7 @@ from observability.viewer.store.index import Index, positions_of
 from observability.viewer.store.logs import read_logs, stored_log
 from observability.viewer.store.records import Reader
 from observability.viewer.store.stored import Found, FoundLogs, StoredLog
-from observability.viewer.store.traces import in_batches, read_summaries, read_trace
+from observability.viewer.store.traces import read_summaries, read_trace
 from observability.viewer.store.vocabulary import MAX_VALUES_PER_KEY, known_values
 
 TIME_LIMIT_S = 1.0

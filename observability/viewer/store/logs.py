@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 
+from observability.viewer.store.arriving import ArrivingTraces, in_batches
 from observability.viewer.store.attributes import Attributes, field_token
 from observability.viewer.store.blocks import (
     MAX_PART_BYTES,
@@ -32,7 +33,6 @@ from observability.viewer.store.traces import (
     MAX_RECORDS_PER_REQUEST,
     TOO_LARGE,
     TOO_MANY,
-    in_batches,
 )
 from observability.viewer.store.vocabulary import Vocabulary
 from observability.viewer.store.wire import Group, WireLog, parse_log, parse_logs, regroup, split_in_parts
@@ -62,7 +62,8 @@ class ArrivedLog:
 class LogWriter:
     """Writes log records; is used by one thread at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, traces: ArrivingTraces) -> None:
+        self._traces = traces
         self._attributes = Attributes()
         self._vocabulary = Vocabulary()
 
@@ -87,6 +88,7 @@ class LogWriter:
             kept, numbers = _admit(connection, self._decode(groups, refused), max_trace_bytes, refused)
             if kept:
                 self._write_part(connection, groups, kept, numbers)
+                self._traces.changed(numbers)
         join_open(connection, "log", lambda groups: self._index_again(connection, groups))
         return refused
 

@@ -23,8 +23,13 @@ _TABLES = {
 }
 
 
-def evict(connection: sqlite3.Connection, max_bytes: int, max_age_s: float, now: float) -> None:
-    """Let traces go until the pages in use are few enough and none came too long ago, in the caller's transaction."""
+def evict(connection: sqlite3.Connection, max_bytes: int, max_age_s: float, now: float) -> int:
+    """Let traces go until the pages in use are few enough and none came too long ago, in the caller's transaction.
+
+    Returns:
+        The number of the last trace that went; 0 if none did.
+    """
+    last = 0
     minute = int(now // 60)
     ((newest,),) = connection.execute("SELECT coalesce(max(number), 0) FROM traces").fetchall()
     connection.execute(
@@ -36,6 +41,7 @@ def evict(connection: sqlite3.Connection, max_bytes: int, max_age_s: float, now:
     ).fetchall()
     if aged is not None:
         _drop(connection, aged)
+        last = int(aged)
     while bytes_in_use(connection) > max_bytes:
         # As many as free a block: less frees next to nothing.
         ((oldest,),) = connection.execute(
@@ -43,8 +49,10 @@ def evict(connection: sqlite3.Connection, max_bytes: int, max_age_s: float, now:
             " UNION ALL SELECT min(last_trace) FROM log_blocks)"
         ).fetchall()
         if oldest is None:
-            return
+            break
         _drop(connection, oldest)
+        last = max(last, int(oldest))
+    return last
 
 
 def _drop(connection: sqlite3.Connection, last_trace: int) -> None:

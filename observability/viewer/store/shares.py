@@ -6,7 +6,7 @@ It has their ids, and what lists and statistics need of them, in columns: so a s
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, KeysView, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import starmap
 from typing import NamedTuple
 
@@ -37,7 +37,7 @@ def pack(
 
 def unpack(share: bytes) -> list[Row]:
     """The spans of a share."""
-    return [_row(share, index) for index in range(len(share) // _BYTES_PER_SPAN)]
+    return [_row(share, at) for at in range(0, len(share) // _BYTES_PER_SPAN * 8, 8)]
 
 
 class Held:
@@ -48,23 +48,21 @@ class Held:
 
     def __init__(self) -> None:
         self.parts: list[int] = []
+        self.parents: set[bytes] = set()
+        """The ids of all parents, in the file or not."""
         self._spans: dict[bytes, tuple[bytes, int]] = {}
-        self._children: dict[bytes, list[tuple[bytes, int]]] = {}
+        # Made when they are asked for, which they are when a parent comes after its children.
+        self._children: dict[bytes, list[tuple[bytes, int]]] | None = None
 
     def add(self, part: int, share: bytes) -> None:
         """Add the share of a part."""
         self.parts.append(part)
-        count = len(share) // _BYTES_PER_SPAN
-        for index in range(count):
-            place = (share, index)
-            self._spans[share[8 * index : 8 * index + 8]] = place
-            at = 8 * (count + index)
-            self._children.setdefault(share[at : at + 8], []).append(place)
-
-    @property
-    def parents(self) -> KeysView[bytes]:
-        """The ids of all parents, in the file or not."""
-        return self._children.keys()
+        self._children = None
+        spans, parents = self._spans, self.parents
+        end = len(share) // _BYTES_PER_SPAN * 8
+        for at in range(0, end, 8):
+            spans[share[at : at + 8]] = (share, at)
+            parents.add(share[end + at : end + at + 8])
 
     def __contains__(self, span_id: bytes) -> bool:
         return span_id in self._spans
@@ -76,12 +74,18 @@ class Held:
 
     def children(self, span_id: bytes) -> Iterator[Row]:
         """The spans whose parent this is."""
+        if self._children is None:
+            self._children = {}
+            for share, at in self._spans.values():
+                end = len(share) // _BYTES_PER_SPAN * 8
+                self._children.setdefault(share[end + at : end + at + 8], []).append((share, at))
         return (_row(*place) for place in self._children.get(span_id, ()))
 
 
-def _row(share: bytes, index: int) -> Row:
-    count = len(share) // _BYTES_PER_SPAN
-    position, operation, start_ns, end_ns, error, status = _ROW.unpack_from(share, 16 * count + _ROW.size * index)
-    at, parent_at = 8 * index, 8 * (count + index)
-    ids = share[at : at + 8], share[parent_at : parent_at + 8]
+def _row(share: bytes, at: int) -> Row:
+    """The span whose id is at this byte."""
+    end = len(share) // _BYTES_PER_SPAN * 8
+    row = _ROW.unpack_from(share, 2 * end + _ROW.size * at // 8)
+    position, operation, start_ns, end_ns, error, status = row
+    ids = share[at : at + 8], share[end + at : end + at + 8]
     return Row(*ids, position, operation, start_ns, end_ns, bool(error), status)

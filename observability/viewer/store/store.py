@@ -14,6 +14,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from observability.viewer.query import Query
 from observability.viewer.store import blocks, calls, logs, metrics, retention, statistics, traces, vocabulary
+from observability.viewer.store.arriving import ArrivingTraces
 from observability.viewer.store.bodies import Visit, read_failures, visit_spans
 from observability.viewer.store.calls import Calls, read_calls
 from observability.viewer.store.completion import complete_keys, complete_values
@@ -83,7 +84,8 @@ class Store:
         self._database = Database(folder, _SCHEMA)
         # Guards the writers, from decoding a request to the end of its transaction.
         self._lock = threading.Lock()
-        self._spans, self._logs = SpanWriter(), LogWriter()
+        self._traces = ArrivingTraces()
+        self._spans, self._logs = SpanWriter(self._traces), LogWriter(self._traces)
         self.unfinished = Unfinished(self._arrived)
 
     def close(self) -> None:
@@ -235,8 +237,9 @@ class Store:
         try:
             with self._database.writing() as connection:
                 yield connection
-                evict(connection, self._max_bytes, self._max_age_s, self._now())
+                self._traces.dropped(evict(connection, self._max_bytes, self._max_age_s, self._now()))
         except BaseException:
+            self._traces.forget()
             self._spans.forget()
             self._logs.forget()
             raise

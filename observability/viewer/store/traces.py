@@ -8,11 +8,10 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 
+from observability.viewer.store.arriving import ArrivedSpan, ArrivingTrace, ArrivingTraces, in_batches
 from observability.viewer.store.attributes import Attributes, field_token
 from observability.viewer.store.blocks import (
     MAX_PART_BYTES,
@@ -31,7 +30,7 @@ from observability.viewer.store.shares import Held, Row, pack, unpack
 from observability.viewer.store.statistics import Tally
 from observability.viewer.store.stored import ROW_BYTES, Root, StoredSpan, Summary
 from observability.viewer.store.vocabulary import Vocabulary
-from observability.viewer.store.wire import Group, WireSpan, parse_spans, regroup, split_in_parts
+from observability.viewer.store.wire import Group, parse_spans, regroup, split_in_parts
 
 MAX_SPANS_PER_TRACE = 20_000
 MAX_RECORD_BYTES = 1024 * 1024
@@ -68,53 +67,13 @@ FULL = "of a trace that is full"
 
 _NO_TRACE, _NO_SPAN = bytes(16), bytes(8)
 _MAX_NS = 2**63 - 1
-_VARIABLES = 500  # of one statement, which SQLite bounds
-
-
-@dataclass(slots=True)
-class ArrivedSpan:
-    """A span of a request; `group` is the number of its resource and scope there."""
-
-    trace_id: bytes
-    span_id: bytes
-    parent_id: bytes
-    operation: Operation
-    status: int
-    start_ns: int
-    end_ns: int
-    duration_ns: int
-    group: int
-    encoded: bytes
-    span: WireSpan
-    position: int = 0  # among those that are kept
-    operation_number: int = 0
-
-    @property
-    def error(self) -> bool:
-        """Whether it failed."""
-        return self.status == ERROR
-
-
-@dataclass(slots=True)
-class _Trace:
-    """A trace that spans have come for: what is known of it, and those that are kept."""
-
-    trace_id: bytes
-    number: int  # 0 until it has one
-    size: int
-    spans: int
-    errors: int
-    start_ns: int | None
-    end_ns: int | None
-    known_start_ns: int | None
-    held: Held = field(default_factory=Held)
-    kept: dict[bytes, ArrivedSpan] = field(default_factory=dict)  # by their ids
 
 
 class SpanWriter:
     """Writes spans; is used by one thread at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, traces: ArrivingTraces) -> None:
+        self._traces = traces
         self._attributes = Attributes()
         self._vocabulary = Vocabulary()
 
@@ -138,7 +97,7 @@ class SpanWriter:
             handled += count
             self._attributes.forget()
             arrived = self._decode(groups, refused)
-            traces = _traces_of(connection, arrived)
+            traces = self._traces.of(connection, arrived)
             kept = _admit(arrived, traces, max_trace_bytes, refused)
             if kept:
                 touched = {trace_id: trace for trace_id, trace in traces.items() if trace.kept}
@@ -194,15 +153,14 @@ class SpanWriter:
         connection: sqlite3.Connection,
         groups: Sequence[Group],
         kept: list[ArrivedSpan],
-        traces: dict[bytes, _Trace],
+        traces: dict[bytes, ArrivingTrace],
     ) -> None:
-        _give_numbers(connection, traces.values())
+        _write_traces(connection, traces.values())
         last_trace = max(trace.number for trace in traces.values())
         operations = write_operations(connection, {span.operation for span in kept}, last_trace)
         for position, span in enumerate(kept):
             span.position, span.operation_number = position, operations[span.operation]
         _count(connection, kept, traces.values(), last_trace)
-        _write_traces(connection, traces.values())
         positions = self._attributes.positions([span.span.attributes for span in kept])
         starts = [span.start_ns for span in kept]
         part = Part(
@@ -218,11 +176,12 @@ class SpanWriter:
         number = write_part(
             connection, "span", part, lambda groups: self._index(connection, groups, operated, positions)
         )
+        shares = [(trace, _pack(trace.kept.values(), statuses)) for trace in traces.values()]
         connection.executemany(
-            "INSERT INTO shares VALUES (?, ?, ?)",
-            [(trace.number, number, _pack(trace.kept.values(), statuses)) for trace in traces.values()],
+            "INSERT INTO shares VALUES (?, ?, ?)", [(trace.number, number, share) for trace, share in shares]
         )
         _write_links(connection, kept, traces, last_trace)
+        self._traces.wrote(number, shares)
 
     def _http_statuses(self, positions: Positions) -> dict[int, int]:
         """HTTP statuses by the positions of the spans that have one."""
@@ -393,35 +352,8 @@ def _pack(spans: Collection[ArrivedSpan], statuses: Mapping[int, int]) -> bytes:
     )
 
 
-def _traces_of(connection: sqlite3.Connection, spans: Iterable[ArrivedSpan]) -> dict[bytes, _Trace]:
-    """What is known of the traces that spans have come for."""
-    ids = list(dict.fromkeys([span.trace_id for span in spans]))
-    traces: dict[bytes, _Trace] = {}
-    by_number: dict[int, _Trace] = {}
-    for some in in_batches(ids):
-        marks = ", ".join("?" * len(some))
-        for number, trace_id, size, spans_held, errors, start_ns, end_ns in connection.execute(
-            f"SELECT number, trace_id, bytes, spans, errors, start_ns, end_ns FROM traces WHERE trace_id IN ({marks})",
-            some,
-        ):
-            traces[trace_id] = by_number[number] = _Trace(
-                trace_id, number, size, spans_held, errors, start_ns, end_ns, start_ns
-            )
-    for numbers in in_batches(list(by_number)):
-        marks = ", ".join("?" * len(numbers))
-        for number, part, share in connection.execute(
-            f"SELECT trace, part, spans FROM shares WHERE trace IN ({marks})",
-            numbers,
-        ):
-            by_number[number].held.add(part, share)
-    for trace_id in ids:
-        if trace_id not in traces:
-            traces[trace_id] = _Trace(trace_id, 0, 0, 0, 0, None, None, None)
-    return traces
-
-
 def _admit(
-    arrived: Iterable[ArrivedSpan], traces: dict[bytes, _Trace], max_trace_bytes: int, refused: Counter[str]
+    arrived: Iterable[ArrivedSpan], traces: dict[bytes, ArrivingTrace], max_trace_bytes: int, refused: Counter[str]
 ) -> list[ArrivedSpan]:
     """The spans that are new and whose trace has room, which are added to it."""
     kept = []
@@ -445,40 +377,29 @@ def _admit(
     return kept
 
 
-def _give_numbers(connection: sqlite3.Connection, traces: Iterable[_Trace]) -> None:
+def _write_traces(connection: sqlite3.Connection, traces: Iterable[ArrivingTrace]) -> None:
+    """Write what is known of traces, and give new ones their numbers."""
     ((last,),) = connection.execute("SELECT coalesce(max(number), 0) FROM traces").fetchall()
+    new, known, earlier = [], [], []
     for trace in traces:
-        if not trace.number:
+        row = (trace.size, trace.spans, trace.errors, trace.start_ns, trace.end_ns)
+        if trace.number:
+            known.append((*row, trace.number))
+        else:
             last += 1
             trace.number = last
-
-
-def _write_traces(connection: sqlite3.Connection, traces: Iterable[_Trace]) -> None:
-    rows, earlier = [], []
-    for trace in traces:
-        rows.append(
-            (
-                trace.number,
-                trace.trace_id,
-                trace.size,
-                trace.spans,
-                trace.errors,
-                trace.start_ns,
-                trace.end_ns,
-            )
-        )
+            new.append((last, trace.trace_id, *row))
         if trace.held.parts and trace.start_ns is not None and trace.start_ns != trace.known_start_ns:
             earlier += [(trace.start_ns, part) for part in trace.held.parts]
+    connection.executemany("INSERT INTO traces VALUES (?, ?, ?, ?, ?, ?, ?)", new)
     connection.executemany(
-        "INSERT INTO traces VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (number) DO UPDATE SET bytes = excluded.bytes,"
-        " spans = excluded.spans, errors = excluded.errors, start_ns = excluded.start_ns, end_ns = excluded.end_ns",
-        rows,
+        "UPDATE traces SET bytes = ?, spans = ?, errors = ?, start_ns = ?, end_ns = ? WHERE number = ?", known
     )
     begins_earlier(connection, "span", earlier)
 
 
 def _count(
-    connection: sqlite3.Connection, kept: Sequence[ArrivedSpan], traces: Iterable[_Trace], last_trace: int
+    connection: sqlite3.Connection, kept: Sequence[ArrivedSpan], traces: Iterable[ArrivingTrace], last_trace: int
 ) -> None:
     """Count spans by operation, and calls between services where caller and callee are there now."""
     tally, edges, known = Tally(), Edges(), Operations(connection)
@@ -507,7 +428,7 @@ def _count(
 
 
 def _write_links(
-    connection: sqlite3.Connection, kept: Iterable[ArrivedSpan], traces: dict[bytes, _Trace], last_trace: int
+    connection: sqlite3.Connection, kept: Iterable[ArrivedSpan], traces: dict[bytes, ArrivingTrace], last_trace: int
 ) -> None:
     """Remember links, and count those as calls that stand in a parent's place when both sides are there."""
     linking = [span for span in kept if span.span.links]
@@ -557,9 +478,3 @@ def _row(connection: sqlite3.Connection, number: str, trace: int | bytes, span_i
     for part, share in shares:
         held.add(part, share)
     return held.get(span_id)
-
-
-def in_batches(items: list[Any]) -> Iterator[list[Any]]:
-    """Cut a list for statements with as many variables."""
-    for start in range(0, len(items), _VARIABLES):
-        yield items[start : start + _VARIABLES]

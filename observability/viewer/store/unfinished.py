@@ -19,11 +19,12 @@ from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyVa
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from observability.viewer.store.arriving import in_batches
 from observability.viewer.store.fields import KINDS, MAX_NAME, service_name
 from observability.viewer.store.records import is_id
 from observability.viewer.store.shares import Held
 from observability.viewer.store.stored import StoredSpan
-from observability.viewer.store.traces import INVALID_IDS, in_batches
+from observability.viewer.store.traces import INVALID_IDS
 from observability.viewer.store.wire import Group, WireLog, join, parse_log, split
 
 MAX_UNFINISHED = 4096

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -159,6 +160,14 @@ CONDITIONS = st.tuples(
 QUERIES = st.lists(CONDITIONS, max_size=2).map(" ".join)
 
 
+def _two_stores(stack: ExitStack) -> tuple[Store, Store]:
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    stores = Store(folder), Store(folder)
+    for store in stores:
+        stack.callback(store.close)
+    return stores
+
+
 class StoreMachine(RuleBasedStateMachine):
     """Adds, finds and lets go in any order."""
 
@@ -173,19 +182,17 @@ class StoreMachine(RuleBasedStateMachine):
         }.items():
             self.stack.enter_context(patch.object(blocks, name, number))
         self.stack.enter_context(patch("observability.viewer.store.traces.MAX_PART_RECORDS", 8))
-        folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
-        self.store = Store(folder)
-        self.stack.callback(self.store.close)
+        self.stack.enter_context(patch("observability.viewer.store.arriving.MAX_REMEMBERED_SPANS", 12))
+        self.store, self.other = _two_stores(self.stack)
         self.spans: dict[tuple[int, int], ModelSpan] = {}
-        self.ever: dict[tuple[int, int], ModelSpan] = {}
 
     def teardown(self) -> None:
         """Close the file."""
         self.stack.close()
 
-    @rule(groups=REQUESTS)
-    def add(self, groups: list[tuple[str, list[tuple[str, str]], list[ModelSpan]]]) -> None:
-        """A request comes."""
+    @rule(groups=REQUESTS, to_other=st.sampled_from([False, False, False, True]))
+    def add(self, groups: list[tuple[str, list[tuple[str, str]], list[ModelSpan]]], *, to_other: bool) -> None:
+        """A request comes, to this process or to another one with the same file."""
         message = ExportTraceServiceRequest()
         for service, resource, spans in groups:
             resource_spans = message.resource_spans.add()
@@ -197,16 +204,22 @@ class StoreMachine(RuleBasedStateMachine):
                 span.service, span.resource = service, resource
                 scope_spans.spans.append(span.message())
                 self.spans.setdefault((span.trace, span.span), span)
-        assert not self.store.add_spans(message.SerializeToString())
+        assert not (self.other if to_other else self.store).add_spans(message.SerializeToString())
 
     @precondition(lambda self: self.spans)
     @rule(data=st.data())
     def let_go(self, data: st.DataObject) -> None:
         """The traces that came first go."""
-        with self.store._database.writing() as connection:
+        with self.store._database.reading() as connection:
             numbers = dict(connection.execute("SELECT number, trace_id FROM traces ORDER BY number").fetchall())
-            last = data.draw(st.sampled_from(sorted(numbers)))
+        last: int = data.draw(st.sampled_from(sorted(numbers)))
+
+        def evict(connection: sqlite3.Connection, *_bounds: float) -> int:
             retention._drop(connection, last)
+            return last
+
+        with patch("observability.viewer.store.store.evict", evict), self.store._writing():
+            pass
         gone = {int.from_bytes(one) for number, one in numbers.items() if number <= last}
         self.spans = {key: span for key, span in self.spans.items() if span.trace not in gone}
 
@@ -278,8 +291,7 @@ class CountingMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.stack = ExitStack()
-        self.store = Store(Path(self.stack.enter_context(tempfile.TemporaryDirectory())))
-        self.stack.callback(self.store.close)
+        self.store, self.other = _two_stores(self.stack)
         self.spans: dict[tuple[int, int], ModelSpan] = {}
 
     def teardown(self) -> None:

@@ -30,13 +30,13 @@ def test_pack(rows: list[Row]) -> None:
     assert unpack(_packed(rows)) == rows
 
 
-@given(st.lists(st.lists(ROWS, max_size=5), max_size=5))
-def test_held(shares: list[list[Row]]) -> None:
+@given(st.lists(ROWS, unique_by=lambda row: row.span_id), st.integers(1, 5))
+def test_held(everything: list[Row], size: int) -> None:
     """Spans are found by their ids and by their parents', whichever share they came in."""
+    shares = [everything[at : at + size] for at in range(0, len(everything), size)]
     held = Held()
     for part, rows in enumerate(shares):
         held.add(part, _packed(rows))
-    everything = [row for rows in shares for row in rows]
     assert held.parts == list(range(len(shares)))
     assert held.parents == {row.parent_id for row in everything}
     for number in range(10):
