@@ -21,6 +21,9 @@ from opentelemetry.proto.resource.v1 import resource_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 MAX_GROUPS = 100_000
+MAX_RECORDS = 1_000_000  # of one scope
+_MANY_BYTES = 1024 * 1024
+_VARINT, _FIXED_64, _LENGTH_DELIMITED, _FIXED_32 = 0, 1, 2, 5
 _PACKAGE = "clearspan.viewer"
 
 
@@ -77,17 +80,56 @@ def split(body: bytes) -> Iterator[Group]:
 
     Raises:
         google.protobuf.message.DecodeError: The body is not such a message, or has more than `MAX_GROUPS` resources and
-            scopes; records may still be none.
+            scopes or `MAX_RECORDS` records of one scope; records may still be none.
     """
-    # Level by level, since millions of empty messages fit into a body, and decoded take many times their bytes.
+    # Level by level, and counted before they are decoded: millions of empty messages fit into a body, and decoded take
+    # many times their bytes.
+    _check_fields(body, MAX_GROUPS)
     resources = _batch.FromString(body).resources
     groups = len(resources)
-    for resourced in map(_resourced.FromString, resources):
+    for of_resource in resources:
+        _check_fields(of_resource, MAX_GROUPS)
+        resourced = _resourced.FromString(of_resource)
         groups += len(resourced.scopes)
         if groups > MAX_GROUPS:
             raise DecodeError(f"more than {MAX_GROUPS} resources and scopes")
-        for scoped in map(_scoped.FromString, resourced.scopes):
+        for of_scope in resourced.scopes:
+            if len(of_scope) > _MANY_BYTES:
+                _check_fields(of_scope, MAX_RECORDS)
+            scoped = _scoped.FromString(of_scope)
             yield Group(resourced.resource, scoped.scope, scoped.records)
+
+
+def _check_fields(encoded: bytes, most: int) -> None:
+    """Raise if a message has more fields; one that is broken is left to whoever decodes it."""
+    at, size, count = 0, len(encoded), 0
+    while at < size:
+        count += 1
+        if count > most:
+            raise DecodeError(f"more than {most} fields")
+        tag, at = _varint(encoded, at)
+        wire_type = tag & 7
+        if wire_type == _LENGTH_DELIMITED:
+            length, at = _varint(encoded, at)
+            at += length
+        elif wire_type == _VARINT:
+            _, at = _varint(encoded, at)
+        elif wire_type == _FIXED_64:
+            at += 8
+        elif wire_type == _FIXED_32:
+            at += 4
+
+
+def _varint(encoded: bytes, at: int) -> tuple[int, int]:
+    """The number that begins at a byte, and where it ends; past the end all bytes are 0."""
+    value = shift = 0
+    for byte in encoded[at : at + 10]:
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 128:
+            return value, at
+        shift += 7
+    return value, at
 
 
 def split_in_parts(body: bytes, max_records: int, max_bytes: int) -> Iterator[list[Group]]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from google.protobuf.message import DecodeError
 from hypothesis import given
@@ -100,3 +102,30 @@ def test_too_many_groups(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
     monkeypatch.setattr(wire, "MAX_GROUPS", 10)
     with pytest.raises(DecodeError):
         list(split(body))
+
+
+@pytest.mark.parametrize("body", [b"\x0a\x00" * 11, b"\x08\x01" * 11, b"\x09" + bytes(8), b"\x0d" + bytes(4)])
+def test_too_many_fields(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
+    """Fields are counted whatever they are, before they are decoded."""
+    monkeypatch.setattr(wire, "MAX_GROUPS", 10)
+    many = body * (11 if len(body) < 20 else 1)
+    with pytest.raises(DecodeError, match="more than 10"):
+        list(split(many))
+
+
+def test_too_many_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So are the records of one scope, where they are as many bytes as many take."""
+    monkeypatch.setattr(wire, "MAX_RECORDS", 10)
+    body = join([Group(b"", b"", [bytes(10)] * 11)])
+    assert len(next(iter(split(body))).records) == 11
+    monkeypatch.setattr(wire, "_MANY_BYTES", 0)
+    with pytest.raises(DecodeError, match="more than 10"):
+        list(split(body))
+
+
+@given(st.binary(max_size=50))
+def test_any_bytes(body: bytes) -> None:
+    """Whatever comes is split or refused."""
+    with suppress(DecodeError):
+        for group in split(body):
+            list(group.records)
