@@ -226,6 +226,8 @@ def traces(
         typer.echo(in_flight_line(request))
     if not found["complete"]:
         typer.echo("not all traces were looked at within the time: narrow the query", err=True)
+    elif not found["traces"] and not in_flight:
+        typer.echo("no trace meets the query" if query else "no trace has arrived yet", err=True)
 
 
 @app.command()
@@ -265,6 +267,8 @@ def logs(
             typer.echo(json.dumps(one) if as_json else log_line(one))
         if found is not None and not found["complete"]:
             typer.echo("not all records were looked at within the time: narrow the query", err=True)
+        elif found is not None and not found["logs"]:
+            typer.echo("no log record meets the query" if query else "no log record has arrived yet", err=True)
     except LookError as error:
         _fail(error)
     except KeyboardInterrupt:  # the way in which --follow ends

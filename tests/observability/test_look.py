@@ -161,6 +161,15 @@ async def test_logs(store: Store, url: str) -> None:
     assert [json.loads(line)["body"] for line in out.splitlines()] == ["second"]
 
 
+@pytest.mark.parametrize(("command", "what"), [("traces", "trace"), ("logs", "log record")])
+async def test_nothing_found(store: Store, url: str, command: str, what: str) -> None:
+    """That nothing is found is said, where it does not disturb a program that reads what is."""
+    assert await _clearspan(command, "--url", url) == (0, "", f"no {what} has arrived yet\n")
+    ingest_traces(nested(1, ["root"]).SerializeToString(), store)
+    ingest_logs(log_request(record("first")).SerializeToString(), store)
+    assert await _clearspan(command, "nowhere", "--url", url) == (0, "", f"no {what} meets the query\n")
+
+
 async def test_follow(store: Store, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """New records follow, also those that come late, each once."""
     monkeypatch.setattr("observability.look.FOLLOW_EVERY_S", 0)
@@ -224,7 +233,7 @@ async def test_token(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
             f"clearspan: the viewer at {url} asks for its token: set CLEARSPAN_VIEWER_TOKEN to it\n",
         )
         monkeypatch.setenv("CLEARSPAN_VIEWER_TOKEN", token)
-        assert await _clearspan("traces", "--url", url) == (0, "", "")
+        assert await _clearspan("traces", "--url", url) == (0, "", "no trace has arrived yet\n")
 
 
 @pytest.mark.parametrize("answer", [{"detail": "Not Found"}, ["not", "found"], {"errors": []}])
