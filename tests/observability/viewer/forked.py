@@ -1,0 +1,97 @@
+"""The viewer as a process that is forked from one that has imported it: importing takes longer than all the rest."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
+
+from observability import cli
+
+_IMPORTED = [
+    "observability.viewer.server",
+    "observability.secret_files",
+    # What its parts import when they are first used:
+    "anyio._backends._asyncio",
+    "grpc._utilities",
+    "typer._adapters",
+    "uvicorn.lifespan.on",
+    "uvicorn.loops.auto",
+    "uvicorn.protocols.http.h11_impl",
+]
+
+
+class ForkedViewer:
+    """What `clearspan viewer` starts, with both outputs to be read here.
+
+    Attributes:
+        pid: Its number.
+    """
+
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> None:
+        out, child_out = multiprocessing.Pipe(duplex=False)
+        err, child_err = multiprocessing.Pipe(duplex=False)
+        self._process = _context().Process(
+            target=_run, args=(["viewer", *arguments], dict(environment), child_out, child_err)
+        )
+        self._process.start()
+        child_out.close()
+        child_err.close()
+        self._out, self._err = (os.fdopen(os.dup(one.fileno())) for one in (out, err))
+        out.close()
+        err.close()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """How it has ended, if it has."""
+        return self._process.exitcode
+
+    def greeting(self) -> str:
+        """The line that it writes when it listens; empty if it ends before that."""
+        return self._out.readline()
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self._process.terminate()
+
+    def communicate(self, timeout: float) -> tuple[str, str]:
+        """What it writes until its end, which has to come within `timeout` seconds."""
+        self._process.join(timeout)
+        assert self._process.exitcode is not None, "the viewer does not end"
+        return self._out.read(), self._err.read()
+
+    def close(self) -> None:
+        """End it at once, if it has not ended, and read no more."""
+        self._process.kill()
+        self._process.join()
+        self._out.close()
+        self._err.close()
+
+
+@cache
+def _context() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", __name__, *_IMPORTED])
+    return context
+
+
+def _run(arguments: list[str], environment: dict[str, str], out: Connection, err: Connection) -> None:
+    """What the process does."""
+    os.dup2(out.fileno(), 1)
+    os.dup2(err.fileno(), 2)
+    out.close()
+    err.close()
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv[1:] = arguments
+    cli.main()
