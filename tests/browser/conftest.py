@@ -13,7 +13,7 @@ import pytest
 from google.protobuf.message import Message
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from tests.observability.viewer.forked import ForkedViewer
+from tests.forked import ForkedCommand
 from tests.observability.viewer.process import options
 from tests.observability.viewer.samples import PROTOBUF
 
@@ -30,8 +30,8 @@ class Viewer:
 
     def start(self) -> None:
         """Start and wait until it listens."""
-        self._process = ForkedViewer(self._options)
-        assert self._process.greeting().startswith("traces are at")
+        self._process = ForkedCommand(["viewer", *self._options])
+        assert self._process.readline().startswith("traces are at")
 
     def stop(self) -> None:
         """End it in order."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.observability.viewer.forked import ForkedViewer
+from tests.forked import ForkedCommand
 from tests.observability.viewer.process import free_ports, options
 
 TOKEN = "a secret of the test"
@@ -21,8 +21,9 @@ def url(tmp_path: Path) -> Iterator[str]:
     """Where a viewer's pages are that listens beyond the loopback."""
     port, otlp_port = free_ports()
     environment = os.environ | {"CLEARSPAN_VIEWER_TOKEN": TOKEN}
-    with closing(ForkedViewer(options(port, otlp_port, tmp_path, "--host", "0.0.0.0"), environment)) as process:
-        assert process.greeting().startswith("traces are at")
+    told = options(port, otlp_port, tmp_path, "--host", "0.0.0.0")
+    with closing(ForkedCommand(["viewer", *told], environment)) as process:
+        assert process.readline().startswith("traces are at")
         yield f"http://127.0.0.1:{port}"
         process.terminate()
         process.communicate(timeout=10)

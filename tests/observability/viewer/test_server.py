@@ -20,7 +20,7 @@ import pytest
 from observability.viewer.body import MAX_BODY_BYTES
 from observability.viewer.server import Ports, _is_loopback, _listen, _url
 from observability.viewer.server import _greeting as _server_greeting
-from tests.observability.viewer.forked import ForkedViewer
+from tests.forked import ForkedCommand
 from tests.observability.viewer.process import command, free_ports, options, running_viewer
 from tests.observability.viewer.samples import PROTOBUF, nested
 
@@ -35,10 +35,10 @@ TRACE = nested(1, ["root"]).SerializeToString()
 @contextmanager
 def _running(
     port: int, otlp_port: int, folder: Path, *more: str, grpc_port: int | None = None, **environment: str
-) -> Iterator[ForkedViewer]:
+) -> Iterator[ForkedCommand]:
     """A viewer that listens; its greeting is not read yet."""
     told = options(port, otlp_port, folder, *more, grpc_port=grpc_port)
-    with closing(ForkedViewer(told, os.environ | environment)) as process:
+    with closing(ForkedCommand(["viewer", *told], os.environ | environment)) as process:
         yield process
 
 
@@ -66,7 +66,7 @@ def test_stop_during_a_request(tmp_path: Path) -> None:
     """A sender in the middle of its body is told to come again, and does not keep the viewer from ending in order."""
     port, otlp_port = free_ports()
     with _running(port, otlp_port, tmp_path) as process, socket.socket() as sender:
-        process.greeting()
+        process.readline()
         sender.connect(("127.0.0.1", otlp_port))
         sender.sendall(
             b"POST /v1/traces HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-protobuf\r\n"
@@ -104,7 +104,7 @@ def test_greeting_at_a_terminal(tmp_path: Path) -> None:
 
 def _refused(told: list[str], environment: Mapping[str, str] = os.environ) -> tuple[str, str]:
     """What a viewer writes that does not start."""
-    with closing(ForkedViewer(told, environment)) as process:
+    with closing(ForkedCommand(["viewer", *told], environment)) as process:
         written = process.communicate(timeout=20)
         assert process.returncode == 1
         return written
@@ -132,7 +132,7 @@ def test_damaged_file(tmp_path: Path) -> None:
     """A damaged file is put aside in one line, and the viewer starts."""
     (tmp_path / "viewer.db").write_text("no database " * 100)
     with _running(*free_ports(), tmp_path) as process:
-        assert process.greeting().startswith("traces are at")
+        assert process.readline().startswith("traces are at")
         process.terminate()
         _, errors = process.communicate(timeout=10)
     assert errors.count("\n") == 1
@@ -159,7 +159,7 @@ def test_second_loopback(tmp_path: Path) -> None:
     """Over the loopback's other address all three ports answer, too."""
     (port, otlp_port), (grpc_port, _) = free_ports(), free_ports()
     with _running(port, otlp_port, tmp_path, "--host", "::1", grpc_port=grpc_port) as process:
-        process.greeting()
+        process.readline()
         assert httpx.post(f"http://[::1]:{otlp_port}/v1/traces", content=TRACE, headers=PROTOBUF).status_code == 200
         with grpc.insecure_channel(f"[::1]:{grpc_port}") as channel:
             assert _export(channel)(TRACE) == b""
@@ -170,7 +170,7 @@ def test_endless_head(tmp_path: Path) -> None:
     """A request whose head never ends is cut off, on both ports, and not read into memory."""
     ports = free_ports()
     with _running(*ports, tmp_path) as process:
-        process.greeting()
+        process.readline()
         for port in ports:
             head = b"GET / HTTP/1.1\r\nx-endless: " + b"a" * 64 * 1024 * 1024
             with socket.create_connection(("127.0.0.1", port), timeout=10) as sender, pytest.raises(ConnectionError):
@@ -220,8 +220,8 @@ def test_second_viewer(tmp_path: Path) -> None:
     """Two viewers on one folder show the same traces, whichever received them."""
     first, second = free_ports(), free_ports()
     with _running(*first, tmp_path) as one, _running(*second, tmp_path) as other:
-        one.greeting()
-        other.greeting()
+        one.readline()
+        other.readline()
         for index, otlp_port in enumerate((first[1], second[1]), 1):
             trace = nested(index, ["root"]).SerializeToString()
             sent = httpx.post(f"http://127.0.0.1:{otlp_port}/v1/traces", content=trace, headers=PROTOBUF)
@@ -234,7 +234,7 @@ def test_token(tmp_path: Path) -> None:
     """Beyond the loopback everybody is asked for the token, which is printed once and shows nowhere else."""
     (port, otlp_port), (grpc_port, _) = free_ports(), free_ports()
     with _running(port, otlp_port, tmp_path, "--host", "0.0.0.0", grpc_port=grpc_port) as process:
-        greeting = process.greeting()
+        greeting = process.readline()
         page, _, token = greeting.split(",")[0].removeprefix("traces are at ").partition("/#token=")
         assert page == f"http://localhost:{port}"
         bearer = {"authorization": f"Bearer {token}"}
@@ -261,7 +261,7 @@ def test_given_token(tmp_path: Path) -> None:
     port, otlp_port = free_ports()
     given = "a secret of the test"
     with _running(port, otlp_port, tmp_path, "--host", "0.0.0.0", CLEARSPAN_VIEWER_TOKEN=given) as process:
-        assert process.greeting().startswith(f"traces are at http://localhost:{port}, ")
+        assert process.readline().startswith(f"traces are at http://localhost:{port}, ")
         bearer = {"authorization": f"Bearer {given}"}
         assert httpx.get(f"http://localhost:{port}/api/find", headers=bearer).status_code == 200
     short = os.environ | {"CLEARSPAN_VIEWER_TOKEN": "short"}

@@ -1,4 +1,4 @@
-"""The viewer as a process that is forked from one that has imported it: importing takes longer than all the rest."""
+"""The `clearspan` command, forked from a process that has imported it: importing takes longer than all the rest."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
+from pathlib import Path
 
 from observability import cli
 
 _IMPORTED = [
     "observability.viewer.server",
-    "observability.secret_files",
-    # What its parts import when they are first used:
+    "observability.events.undelivered",
+    "observability.server",
+    # What their parts import when they are first used:
     "anyio._backends._asyncio",
     "grpc._utilities",
     "typer._adapters",
@@ -25,25 +27,24 @@ _IMPORTED = [
 ]
 
 
-class ForkedViewer:
-    """What `clearspan viewer` starts, with both outputs to be read here.
+class ForkedCommand:
+    """A process that runs the command, whose outputs are read here.
 
     Attributes:
         pid: Its number.
     """
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self, arguments: Sequence[str], environment: Mapping[str, str] = os.environ, cwd: Path | None = None
+    ) -> None:
         out, child_out = multiprocessing.Pipe(duplex=False)
         err, child_err = multiprocessing.Pipe(duplex=False)
-        self._process = _context().Process(
-            target=_run, args=(["viewer", *arguments], dict(environment), child_out, child_err)
-        )
+        told = list(arguments), dict(environment), cwd or Path.cwd(), child_out, child_err
+        self._process = _context().Process(target=_run, args=told)
         self._process.start()
-        child_out.close()
-        child_err.close()
         self._out, self._err = (os.fdopen(os.dup(one.fileno())) for one in (out, err))
-        out.close()
-        err.close()
+        for one in (out, err, child_out, child_err):
+            one.close()
         assert self._process.pid is not None
         self.pid = self._process.pid
 
@@ -52,8 +53,8 @@ class ForkedViewer:
         """How it has ended, if it has."""
         return self._process.exitcode
 
-    def greeting(self) -> str:
-        """The line that it writes when it listens; empty if it ends before that."""
+    def readline(self) -> str:
+        """The next line that it writes; empty if it ends before that."""
         return self._out.readline()
 
     def send_signal(self, number: int) -> None:
@@ -67,7 +68,7 @@ class ForkedViewer:
     def communicate(self, timeout: float) -> tuple[str, str]:
         """What it writes until its end, which has to come within `timeout` seconds."""
         self._process.join(timeout)
-        assert self._process.exitcode is not None, "the viewer does not end"
+        assert self._process.exitcode is not None, "the command does not end"
         return self._out.read(), self._err.read()
 
     def close(self) -> None:
@@ -85,7 +86,7 @@ def _context() -> ForkServerContext:
     return context
 
 
-def _run(arguments: list[str], environment: dict[str, str], out: Connection, err: Connection) -> None:
+def _run(arguments: list[str], environment: dict[str, str], cwd: Path, out: Connection, err: Connection) -> None:
     """What the process does."""
     os.dup2(out.fileno(), 1)
     os.dup2(err.fileno(), 2)
@@ -93,5 +94,6 @@ def _run(arguments: list[str], environment: dict[str, str], out: Connection, err
     err.close()
     os.environ.clear()
     os.environ.update(environment)
+    os.chdir(cwd)
     sys.argv[1:] = arguments
     cli.main()
