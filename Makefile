@@ -2,6 +2,8 @@
 PORT ?= 8000
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 export UV_PYTHON_DOWNLOADS ?= never
+# Images forbid bytecode; here, without it, each process would compile the project anew, and pytest all tests.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test test-stack programs check format clean drill bench fuzz secrets dashboards
 .DEFAULT_GOAL := run
