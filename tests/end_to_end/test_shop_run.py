@@ -157,7 +157,7 @@ async def test_no_span_is_lost(start_shop: StartShop) -> None:
     """Each of many requests is one server span in the viewer, though everything stops right after the last answer."""
     shop = start_shop()
     assert await _load(f"{shop.orders}/", REQUESTS) == [200] * REQUESTS
-    assert shop.stop() == 0
+    assert shop.stop() == 0, "".join(line for line in shop.output if "GET / 200" not in line)
     with closing(Store(shop.data_dir)) as store:
         found = store.operations_between(0, 2**63 - 1)
         spans = store.counts()[1]
