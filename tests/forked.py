@@ -44,7 +44,7 @@ class Forked:
         out, child_out = multiprocessing.Pipe(duplex=False)
         err, child_err = multiprocessing.Pipe(duplex=False)
         told = code, list(arguments), dict(environment), cwd or Path.cwd(), (child_out, child_err)
-        self._process = _context().Process(target=_run, args=told)
+        self._process = _context().Process(target=_run, args=told, daemon=True)  # ends with the tests
         self._process.start()
         self._out, self._err = (os.fdopen(os.dup(one.fileno())) for one in (out, err))
         for one in (out, err, child_out, child_err):
@@ -70,7 +70,7 @@ class Forked:
         self._process.terminate()
 
     def communicate(self, timeout: float) -> tuple[str, str]:
-        """What it writes until its end, which has to come within `timeout` seconds."""
+        """What it writes until its end, no more than a pipe holds; it has to end within `timeout` seconds."""
         self._process.join(timeout)
         assert self._process.exitcode is not None, "it does not end"
         return self._out.read(), self._err.read()
