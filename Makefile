@@ -2,6 +2,8 @@
 PORT ?= 8000
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 export UV_PYTHON_DOWNLOADS ?= never
+# Images forbid bytecode; here, without it, each process would compile the project anew, and pytest all tests.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test test-stack programs check format clean drill bench fuzz secrets dashboards
 .DEFAULT_GOAL := run
@@ -9,8 +11,9 @@ export UV_PYTHON_DOWNLOADS ?= never
 run: .venv/.synced ## start everything; PORT=9000 moves all ports
 	@exec .venv/bin/clearspan up --port $(PORT)
 
+# The tests that wait most come first; whoever is done takes over half of what the other one has left.
 test: .venv/.synced ## run all tests
-	@exec .venv/bin/pytest --numprocesses auto $(ARGS)
+	@exec .venv/bin/pytest --numprocesses auto --dist worksteal $(ARGS)
 
 test-stack: programs ## the real collector, Jaeger, Prometheus and Loki with the committed configs
 	@exec .venv/bin/pytest -m stack --numprocesses 2 --dist loadfile $(ARGS)

@@ -42,7 +42,7 @@ class Length:
     seconds: float
 
 
-LONG, SHORT = Length(rate=20, seconds=15), Length(rate=30, seconds=3.5)
+LONG, SHORT = Length(rate=20, seconds=15), Length(rate=20, seconds=3.5)
 
 
 async def drill(

@@ -9,11 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from pathlib import Path
 
-import httpx
 import pytest
 
 from observability.launcher import end_with_parent
@@ -65,7 +65,10 @@ class Proxy:
 
     def ready(self) -> set[str]:
         """The names of the instances that get requests as well as connections."""
-        text = httpx.get(f"{self._statistics}/;csv", trust_env=False).text
+        # By hand: an httpx.Client reads all certificates, which would keep the processor busy while one waits.
+        with closing(HTTPConnection(self._statistics, timeout=5)) as connection:
+            connection.request("GET", "/;csv")
+            text = connection.getresponse().read().decode()
         rows = [row for row in csv.DictReader(text.removeprefix("# ").splitlines()) if row["status"] == "UP"]
         return set.intersection(
             *({row["svname"] for row in rows if row["pxname"] == name} for name in ("requests", "connections"))
@@ -101,7 +104,8 @@ def haproxy(folder: Path, ports: tuple[int, int, int], instances: Mapping[str, i
         stack.callback(process.wait, 10)
         stack.callback(process.kill)
         _wait_until_listening(process, statistics)
-        yield Proxy(*(f"http://127.0.0.1:{port}" for port in ports))
+        requests_url, connections_url = (f"http://127.0.0.1:{port}" for port in (requests, connections))
+        yield Proxy(requests_url, connections_url, f"127.0.0.1:{statistics}")
 
 
 def _wait_until_listening(process: subprocess.Popen[bytes], port: int) -> None:

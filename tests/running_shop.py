@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -28,7 +28,8 @@ class RunningShop:
     process: subprocess.Popen[str]
     base: int
     data_dir: Path
-    output: list[str] = field(default_factory=list)
+    reader: threading.Thread
+    output: list[str]
 
     @property
     def orders(self) -> str:
@@ -56,9 +57,11 @@ class RunningShop:
         return found
 
     def stop(self) -> int:
-        """Stop it as Ctrl-C does; its exit code."""
+        """Stop it as Ctrl-C does, and read to the end what it writes; its exit code."""
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(STOP_TIMEOUT_S)
+        code = self.process.wait(STOP_TIMEOUT_S)
+        self.reader.join(STOP_TIMEOUT_S)
+        return code
 
 
 @contextmanager
@@ -73,22 +76,23 @@ def running_shop(data_dir: Path, environment: dict[str, str]) -> Iterator[Runnin
         stderr=subprocess.STDOUT,
         text=True,
     )
-    shop = RunningShop(process, base, data_dir)
+    output: list[str] = []
     started = threading.Event()
 
     def read() -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            shop.output.append(line)
+            output.append(line)
             if line.startswith("curl "):
                 started.set()
         started.set()
 
     reader = threading.Thread(target=read)
     reader.start()
+    shop = RunningShop(process, base, data_dir, reader, output)
     try:
         assert started.wait(30)
-        assert process.poll() is None, "".join(shop.output)
+        assert process.poll() is None, "".join(output)
         yield shop
     finally:
         if process.poll() is None:

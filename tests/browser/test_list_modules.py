@@ -21,9 +21,9 @@ NAMES = st.sampled_from("abcdefgh")
 
 
 @pytest.fixture(scope="module")
-def run(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def run(browser: Browser, ports: tuple[int, int], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """Evaluates the body of a function of `input`, which may import the pages' modules."""
-    viewer = Viewer(tmp_path_factory.mktemp("viewer"))
+    viewer = Viewer(ports, tmp_path_factory.mktemp("viewer"))
     page = browser.new_page()
     page.goto(f"{viewer.url}/doctor")
 

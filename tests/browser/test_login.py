@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.observability.viewer.process import command, free_ports
+from tests.forked import ForkedCommand
+from tests.observability.viewer.process import free_ports, options
 
 TOKEN = "a secret of the test"
 
@@ -19,15 +20,14 @@ TOKEN = "a secret of the test"
 def url(tmp_path: Path) -> Iterator[str]:
     """Where a viewer's pages are that listens beyond the loopback."""
     port, otlp_port = free_ports()
-    starting = command(port, otlp_port, tmp_path, "--host", "0.0.0.0")
     environment = os.environ | {"CLEARSPAN_VIEWER_TOKEN": TOKEN}
-    process = subprocess.Popen(starting, env=environment, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("traces are at")
-    yield f"http://127.0.0.1:{port}"
-    process.terminate()
-    process.communicate(timeout=10)
-    assert process.returncode == 0
+    told = options(port, otlp_port, tmp_path, "--host", "0.0.0.0")
+    with closing(ForkedCommand(["viewer", *told], environment)) as process:
+        assert process.readline().startswith("traces are at")
+        yield f"http://127.0.0.1:{port}"
+        process.terminate()
+        process.communicate(timeout=10)
+        assert process.returncode == 0
 
 
 def test_address_with_token(url: str, page: Page) -> None:

@@ -20,9 +20,9 @@ START_NS = 1_700_000_000_000_000_000
 
 
 @pytest.fixture(scope="module")
-def run(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def run(browser: Browser, ports: tuple[int, int], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """Evaluates the body of a function of `input`, which may import the page's modules."""
-    viewer = Viewer(tmp_path_factory.mktemp("viewer"))
+    viewer = Viewer(ports, tmp_path_factory.mktemp("viewer"))
     page = browser.new_page()
     page.goto(f"{viewer.url}/open")
 

@@ -26,7 +26,7 @@ DRAIN_DELAY_S = 2.0
 CUSTOMERS = 4
 """On each of the two ways in; each keeps its connection."""
 
-PAUSE_S = 0.05
+PAUSE_S = 0.4
 """Between two orders of one customer, so that the instances that start get some of the machine."""
 
 

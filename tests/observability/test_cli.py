@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from observability import Telemetry
 from observability.database import create_engine
 from observability.events.event import Event
 from observability.events.outbox import Outbox, outbox_table
+from tests.forked import ForkedCommand
 
 PYPROJECT = """
 [tool.clearspan.services]
@@ -46,6 +48,13 @@ def _clearspan(*arguments: str, cwd: Path | None = None, **environment: str) -> 
         timeout=30,
         check=False,
     )
+
+
+def _forked(*arguments: str, cwd: Path, **environment: str) -> tuple[int | None, str, str]:
+    """The exit code and both outputs of the command."""
+    with closing(ForkedCommand(arguments, os.environ | environment, cwd)) as process:
+        written = process.communicate(timeout=30)
+        return process.returncode, *written
 
 
 def test_version() -> None:
@@ -90,9 +99,9 @@ def test_mistakes(tmp_path: Path, arguments: list[str], environment: dict[str, s
     """A mistake ends with one line that says what to do, and exit code 1."""
     (tmp_path / "pyproject.toml").write_text(PYPROJECT)
     (tmp_path / "second.py").write_text(SECOND)
-    result = _clearspan(*arguments, cwd=tmp_path, **environment)
-    assert result.stderr.startswith(f"clearspan: {message}")
-    assert (len(result.stderr.splitlines()), result.stdout, result.returncode) == (1, "", 1)
+    code, out, err = _forked(*arguments, cwd=tmp_path, **environment)
+    assert err.startswith(f"clearspan: {message}")
+    assert (len(err.splitlines()), out, code) == (1, "", 1)
 
 
 def test_stopped_while_it_starts() -> None:
@@ -149,9 +158,9 @@ def test_viewer_on_taken_port(tmp_path: Path) -> None:
     assert (len(result.stderr.splitlines()), result.returncode) == (1, 1)
 
 
-def _events(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _events(folder: Path, *arguments: str) -> tuple[int | None, str, str]:
     (folder / "pyproject.toml").write_text(PYPROJECT)
-    return _clearspan("events", "--data-dir", str(folder), *arguments, cwd=folder, DATABASE_URL="", BROKER_URL="")
+    return _forked("events", "--data-dir", str(folder), *arguments, cwd=folder, DATABASE_URL="", BROKER_URL="")
 
 
 async def _refused_event(folder: Path) -> str:
@@ -170,23 +179,22 @@ async def _refused_event(folder: Path) -> str:
 def test_events(tmp_path: Path) -> None:
     """It lists a dead event with its reason, lets it be tried again, and deletes it."""
     event_id = asyncio.run(_refused_event(tmp_path))
-    listed = _events(tmp_path).stdout
+    _, listed, _ = _events(tmp_path)
     assert "shipping answered 422" in listed
     assert "first: 0 wait, 1 dead" in listed
-    assert _events(tmp_path, "retry", "--all").stdout == "1 to be tried again\n"
-    assert "first: 1 wait, 0 dead" in _events(tmp_path).stdout
-    assert _events(tmp_path, "discard", event_id).stdout == "deleted\n"
-    assert "first: 0 wait, 0 dead" in _events(tmp_path).stdout
+    assert _events(tmp_path, "retry", "--all") == (0, "1 to be tried again\n", "")
+    assert "first: 1 wait, 0 dead" in _events(tmp_path)[1]
+    assert _events(tmp_path, "discard", event_id) == (0, "deleted\n", "")
+    assert "first: 0 wait, 0 dead" in _events(tmp_path)[1]
 
 
 def test_no_such_event(tmp_path: Path) -> None:
     """What is not there, or not said, is told in one line and with exit code 1."""
-    assert "no service has an outbox here" in _events(tmp_path).stderr
+    assert "no service has an outbox here" in _events(tmp_path)[2]
     asyncio.run(_refused_event(tmp_path))
     for arguments, reason in (
         (["retry", "canary"], "no refused or dead event has this id"),
         (["retry"], "name an event, or say --all"),
         (["discard", "canary"], "no event that waits or is dead has this id"),
     ):
-        result = _events(tmp_path, *arguments)
-        assert (result.returncode, result.stderr) == (1, f"clearspan: {reason}\n")
+        assert _events(tmp_path, *arguments) == (1, "", f"clearspan: {reason}\n")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import sqlite3
-import subprocess
-import sys
 from collections.abc import AsyncIterator
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
@@ -21,14 +20,14 @@ import service.payments
 from observability.database import check, create_engine, for_reading, insert_or_find, migrate
 from service.inventory.store import SqlStock
 from service.payments.store import SqlLedger
+from tests.forked import Forked
 
 pytestmark = pytest.mark.anyio
 
 INVENTORY = Path(service.inventory.__file__).with_name("migrations")
 PAYMENTS = Path(service.payments.__file__).with_name("migrations")
-ROOT = Path(__file__).parents[2]
 START = """
-import asyncio, pathlib, sys
+import asyncio, pathlib, sys, time
 from observability.database import create_engine, migrate
 from service.inventory.store import SqlStock
 
@@ -38,9 +37,11 @@ async def start(url, migrations):
     print(len(await SqlStock(engine).items()))
     await engine.dispose()
 
+url, migrations, signal = sys.argv[1:]
 print("ready", flush=True)
-sys.stdin.readline()
-asyncio.run(start(*sys.argv[1:]))
+while not pathlib.Path(signal).exists():
+    time.sleep(0.001)
+asyncio.run(start(url, migrations))
 """
 
 
@@ -93,27 +94,17 @@ async def test_starts_at_once(database_url: str) -> None:
         await engine.dispose()
 
 
-def test_processes_start_at_once(database_url: str) -> None:
+def test_processes_start_at_once(database_url: str, tmp_path: Path) -> None:
     """Several processes that start at once bring one empty database up to date, and none finds less than all."""
-    starts = [
-        subprocess.Popen(
-            [sys.executable, "-c", START, database_url, INVENTORY],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(3)
-    ]
-    for start in starts:
-        assert start.stdout is not None
-        assert start.stdout.readline() == "ready\n"
-    for start in starts:
-        assert start.stdin is not None
-        start.stdin.write("\n")
-        start.stdin.flush()
-    assert [start.communicate(timeout=50) for start in starts] == [("4\n", "")] * 3
+    signal = tmp_path / "signal"
+    with ExitStack() as stack:
+        starts = [
+            stack.enter_context(closing(Forked(START, [database_url, str(INVENTORY), str(signal)]))) for _ in range(3)
+        ]
+        for start in starts:
+            assert start.readline() == "ready\n"
+        signal.touch()
+        assert [start.communicate(timeout=50) for start in starts] == [("4\n", "")] * 3
 
 
 async def test_start_beside_a_start(tmp_path: Path) -> None:

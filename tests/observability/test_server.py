@@ -6,8 +6,6 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +17,7 @@ import pytest
 from fastapi import FastAPI
 
 from observability.server import ServerError, serve
+from tests.forked import Forked
 
 APP = """
 import asyncio, sys
@@ -50,29 +49,23 @@ serve(app, host="127.0.0.1", port=int(sys.argv[1]), drain_delay_s=float(sys.argv
 
 
 @contextlib.contextmanager
-def _serving(drain_delay_s: float = 0.0, **environment: str) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+def _serving(drain_delay_s: float = 0.0, **environment: str) -> Iterator[tuple[Forked, httpx.Client]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     silent = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", APP, str(port), str(drain_delay_s)],
-        env={**os.environ, **silent, **environment},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
-            _wait_until_ready(client, process)
-            yield process, client
-    finally:
-        process.kill()
-        process.communicate()
+    told = os.environ | silent | environment
+    with (
+        contextlib.closing(Forked(APP, [str(port), str(drain_delay_s)], told)) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client,
+    ):
+        _wait_until_ready(client, process)
+        yield process, client
 
 
-def _wait_until_ready(client: httpx.Client, process: subprocess.Popen[str]) -> None:
+def _wait_until_ready(client: httpx.Client, process: Forked) -> None:
     deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and process.returncode is None:
         with contextlib.suppress(httpx.TransportError):
             if client.get("/readyz").status_code == 200:
                 return
@@ -80,29 +73,19 @@ def _wait_until_ready(client: httpx.Client, process: subprocess.Popen[str]) -> N
     raise AssertionError("the service did not become ready")
 
 
-def _read_until(process: subprocess.Popen[str], text: str) -> None:
-    assert process.stdout is not None
-    assert any(text in line for line in process.stdout)
+def _read_until(process: Forked, text: str) -> None:
+    assert any(text in line for line in iter(process.readline, ""))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_in_flight_request_ends(number: signal.Signals) -> None:
     """A request in flight at the signal is answered, the lifespan ends, and the exit code is 0."""
-    with _serving() as (process, client):
-        slow = subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                "import sys, httpx; print(httpx.get(sys.argv[1]).text)",
-                str(client.base_url.join("/slow")),
-            ],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+    with _serving() as (process, client), ThreadPoolExecutor() as customers:
+        slow = customers.submit(client.get, "/slow")
         _read_until(process, "in flight")
         process.send_signal(number)
         out, _ = process.communicate(timeout=10)
-        assert slow.communicate(timeout=10)[0].strip() == '"done"'
+        assert slow.result(timeout=10).json() == "done"
         assert "lifespan ended" in out
         assert process.returncode == 0
 
@@ -150,15 +133,12 @@ def test_busy_connections_are_left() -> None:
 
 def test_stuck_request_is_cancelled() -> None:
     """A request that never ends holds the process no longer than the bound, and the lifespan still ends."""
-    with _serving() as (process, client):
-        stuck = subprocess.Popen(
-            [sys.executable, "-c", "import sys, httpx; httpx.get(sys.argv[1])", f"{client.base_url}/never"],
-            stderr=subprocess.DEVNULL,
-        )
+    with _serving() as (process, client), ThreadPoolExecutor() as customers:
+        stuck = customers.submit(client.get, "/never")
         _read_until(process, "in flight")
         process.terminate()
         out, _ = process.communicate(timeout=10)
-        stuck.wait(timeout=10)
+        stuck.exception(timeout=10)  # an answer or none: it has ended
         assert "lifespan ended" in out
         assert process.returncode == 0
 
@@ -169,18 +149,10 @@ def test_taken_port() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        code = f"""
-from fastapi import FastAPI
-from observability.server import ServerError, serve
-try:
-    serve(FastAPI(), host="127.0.0.1", port={port})
-except ServerError as error:
-    print(error)
-"""
-        out = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
-        ).stdout
-    assert out == f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another with --port\n"
+        with pytest.raises(ServerError) as refused:
+            serve(FastAPI(), host="127.0.0.1", port=port)
+    told = f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another with --port"
+    assert str(refused.value) == told
 
 
 def test_failing_start() -> None:
@@ -204,14 +176,9 @@ except ServerError as error:
     print(error)
 """
     silent = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
-    out = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, **silent},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=True,
-    ).stdout
+    with contextlib.closing(Forked(code, [], os.environ | silent)) as process:
+        out, _ = process.communicate(timeout=30)
+        assert process.returncode == 0
     assert out.endswith("the application failed to start; the log above says why\n")
     assert out.count("ConnectionError: no database") == 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ import pytest
 from fastapi import FastAPI
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
+import service
+from observability.database import create_engine, database_url, migrate
 from observability.events.outbox import Outbox
 from observability.testing import Recorder, client_for, running, transport_for
 from service.inventory.app import create_app as create_inventory
@@ -75,13 +78,31 @@ class Shop:
 EMBEDDED, SERVERS = "SQLite and HTTP", "PostgreSQL and NATS"
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The SQLite files as the services' first start leaves them, since making them takes longer than most tests."""
+    folder = tmp_path_factory.mktemp("migrated")
+
+    async def migrate_all() -> None:
+        for name in ("orders", "inventory", "payments", "shipping"):
+            engine = create_engine(database_url(name, folder, None))
+            await migrate(engine, name, Path(service.__path__[0]) / name / "migrations")
+            await engine.dispose()
+
+    asyncio.run(migrate_all())
+    return folder
+
+
 @pytest.fixture
-async def shop(request: pytest.FixtureRequest, recorder: Recorder, tmp_path: Path) -> AsyncIterator[Shop]:
+async def shop(
+    request: pytest.FixtureRequest, recorder: Recorder, tmp_path: Path, migrated: Path
+) -> AsyncIterator[Shop]:
     """Orders, inventory, payments and shipping, calling each other without a network.
 
     They run on SQLite files, with their events over HTTP, or on the servers of a test that says so.
     """
     if getattr(request, "param", EMBEDDED) == EMBEDDED:
+        shutil.copytree(migrated, tmp_path, dirs_exist_ok=True)
         async with running_shop(recorder, tmp_path) as shop:
             yield shop
         return

@@ -151,7 +151,7 @@ async def _add(outbox: Outbox, *events: Event) -> list[Event]:
 async def _drained(outbox: Outbox) -> None:
     async with asyncio.timeout(3600):
         while (await outbox.backlog()).pending:  # noqa: ASYNC110 - the database tells nobody
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.5)
 
 
 @asynccontextmanager

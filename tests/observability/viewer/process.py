@@ -19,12 +19,18 @@ def free_ports() -> tuple[int, int]:
     return first, second
 
 
-def command(port: int, otlp_port: int, folder: Path, *options: str, grpc_port: int | None = None) -> list[str]:
-    """What starts it."""
+def options(port: int, otlp_port: int, folder: Path, *more: str, grpc_port: int | None = None) -> list[str]:
+    """What `clearspan viewer` is told."""
     if grpc_port is None:
         (grpc_port,) = _free(1)
     ports = ["--port", str(port), "--otlp-port", str(otlp_port), "--grpc-port", str(grpc_port)]
-    return [sys.executable, "-m", "observability.cli", "viewer", *ports, "--data-dir", str(folder), *options]
+    return [*ports, "--data-dir", str(folder), *more]
+
+
+def command(port: int, otlp_port: int, folder: Path, *more: str, grpc_port: int | None = None) -> list[str]:
+    """What starts it."""
+    told = options(port, otlp_port, folder, *more, grpc_port=grpc_port)
+    return [sys.executable, "-m", "observability.cli", "viewer", *told]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +44,10 @@ class RunningViewer:
 
 
 @contextmanager
-def running_viewer(folder: Path, *options: str) -> Iterator[RunningViewer]:
+def running_viewer(folder: Path, *more: str) -> Iterator[RunningViewer]:
     """A viewer on free ports that listens; it has to end in order, and without a word on stderr."""
     port, otlp_port, grpc_port = _free(3)
-    starting = command(port, otlp_port, folder, *options, grpc_port=grpc_port)
+    starting = command(port, otlp_port, folder, *more, grpc_port=grpc_port)
     process = subprocess.Popen(starting, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

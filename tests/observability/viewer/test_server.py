@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -20,7 +20,8 @@ import pytest
 from observability.viewer.body import MAX_BODY_BYTES
 from observability.viewer.server import Ports, _is_loopback, _listen, _url
 from observability.viewer.server import _greeting as _server_greeting
-from tests.observability.viewer.process import command, free_ports, running_viewer
+from tests.forked import ForkedCommand
+from tests.observability.viewer.process import command, free_ports, options, running_viewer
 from tests.observability.viewer.samples import PROTOBUF, nested
 
 if sys.version_info >= (3, 14):
@@ -33,48 +34,39 @@ TRACE = nested(1, ["root"]).SerializeToString()
 
 @contextmanager
 def _running(
-    port: int, otlp_port: int, folder: Path, *options: str, grpc_port: int | None = None, **environment: str
-) -> Iterator[subprocess.Popen[str]]:
+    port: int, otlp_port: int, folder: Path, *more: str, grpc_port: int | None = None, **environment: str
+) -> Iterator[ForkedCommand]:
     """A viewer that listens; its greeting is not read yet."""
-    process = subprocess.Popen(
-        command(port, otlp_port, folder, *options, grpc_port=grpc_port),
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
+    told = options(port, otlp_port, folder, *more, grpc_port=grpc_port)
+    with closing(ForkedCommand(["viewer", *told], os.environ | environment)) as process:
         yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def _greeting(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline()
 
 
 def test_greeting_of_a_program(tmp_path: Path) -> None:
     """A program that reads its output gets one line; a first Ctrl-C ends it in order, without a word."""
     (port, otlp_port), (grpc_port, _) = free_ports(), free_ports()
-    with _running(port, otlp_port, tmp_path, grpc_port=grpc_port) as process:
-        assert _greeting(process) == (
-            f"traces are at http://127.0.0.1:{port}, OTLP is received over HTTP at http://127.0.0.1:{otlp_port}, "
-            f"over gRPC at http://127.0.0.1:{grpc_port}\n"
-        )
-        answer = httpx.post(f"http://127.0.0.1:{otlp_port}/v1/traces", content=TRACE, headers=PROTOBUF)
-        assert answer.status_code == 200
-        process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=10) == ("", "")
-        assert process.returncode == 0
+    starting = command(port, otlp_port, tmp_path, grpc_port=grpc_port)
+    with subprocess.Popen(starting, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == (
+                f"traces are at http://127.0.0.1:{port}, OTLP is received over HTTP at http://127.0.0.1:{otlp_port}, "
+                f"over gRPC at http://127.0.0.1:{grpc_port}\n"
+            )
+            answer = httpx.post(f"http://127.0.0.1:{otlp_port}/v1/traces", content=TRACE, headers=PROTOBUF)
+            assert answer.status_code == 200
+            process.send_signal(signal.SIGINT)
+            assert process.communicate(timeout=10) == ("", "")
+            assert process.returncode == 0
+        finally:
+            process.kill()
 
 
 def test_stop_during_a_request(tmp_path: Path) -> None:
     """A sender in the middle of its body is told to come again, and does not keep the viewer from ending in order."""
     port, otlp_port = free_ports()
     with _running(port, otlp_port, tmp_path) as process, socket.socket() as sender:
-        _greeting(process)
+        process.readline()
         sender.connect(("127.0.0.1", otlp_port))
         sender.sendall(
             b"POST /v1/traces HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-protobuf\r\n"
@@ -110,34 +102,37 @@ def test_greeting_at_a_terminal(tmp_path: Path) -> None:
     ]
 
 
+def _refused(told: list[str], environment: Mapping[str, str] = os.environ) -> tuple[str, str]:
+    """What a viewer writes that does not start."""
+    with closing(ForkedCommand(["viewer", *told], environment)) as process:
+        written = process.communicate(timeout=20)
+        assert process.returncode == 1
+        return written
+
+
 @pytest.mark.parametrize("taken", [0, 1, 2], ids=["pages", "http", "grpc"])
 def test_taken_port(tmp_path: Path, taken: int) -> None:
     """A taken port is one line that says which, and what to do."""
     ports = [*free_ports(), free_ports()[0]]
-    starting = command(ports[0], ports[1], tmp_path, grpc_port=ports[2])
     with closing(socket.create_server(("127.0.0.1", ports[taken]))):
-        ended = subprocess.run(starting, capture_output=True, text=True, timeout=20, check=False)
-    assert ended.returncode == 1
-    assert (ended.stdout, ended.stderr.count("\n")) == ("", 1)
-    assert f"port {ports[taken]} is taken" in ended.stderr
+        out, err = _refused(options(ports[0], ports[1], tmp_path, grpc_port=ports[2]))
+    assert (out, err.count("\n")) == ("", 1)
+    assert f"port {ports[taken]} is taken" in err
 
 
 def test_unusable_folder(tmp_path: Path) -> None:
     """A folder that cannot be used is one line that says why, and what to do."""
     (tmp_path / "file").touch()
-    ended = subprocess.run(
-        command(*free_ports(), tmp_path / "file"), capture_output=True, text=True, timeout=20, check=False
-    )
-    assert ended.returncode == 1
-    assert (ended.stdout, ended.stderr.count("\n")) == ("", 1)
-    assert "--data-dir" in ended.stderr
+    out, err = _refused(options(*free_ports(), tmp_path / "file"))
+    assert (out, err.count("\n")) == ("", 1)
+    assert "--data-dir" in err
 
 
 def test_damaged_file(tmp_path: Path) -> None:
     """A damaged file is put aside in one line, and the viewer starts."""
     (tmp_path / "viewer.db").write_text("no database " * 100)
     with _running(*free_ports(), tmp_path) as process:
-        assert _greeting(process).startswith("traces are at")
+        assert process.readline().startswith("traces are at")
         process.terminate()
         _, errors = process.communicate(timeout=10)
     assert errors.count("\n") == 1
@@ -164,7 +159,7 @@ def test_second_loopback(tmp_path: Path) -> None:
     """Over the loopback's other address all three ports answer, too."""
     (port, otlp_port), (grpc_port, _) = free_ports(), free_ports()
     with _running(port, otlp_port, tmp_path, "--host", "::1", grpc_port=grpc_port) as process:
-        _greeting(process)
+        process.readline()
         assert httpx.post(f"http://[::1]:{otlp_port}/v1/traces", content=TRACE, headers=PROTOBUF).status_code == 200
         with grpc.insecure_channel(f"[::1]:{grpc_port}") as channel:
             assert _export(channel)(TRACE) == b""
@@ -175,7 +170,7 @@ def test_endless_head(tmp_path: Path) -> None:
     """A request whose head never ends is cut off, on both ports, and not read into memory."""
     ports = free_ports()
     with _running(*ports, tmp_path) as process:
-        _greeting(process)
+        process.readline()
         for port in ports:
             head = b"GET / HTTP/1.1\r\nx-endless: " + b"a" * 64 * 1024 * 1024
             with socket.create_connection(("127.0.0.1", port), timeout=10) as sender, pytest.raises(ConnectionError):
@@ -193,10 +188,11 @@ def test_too_large_body(tmp_path: Path) -> None:
 def test_bombs(tmp_path: Path) -> None:
     """What would inflate to far more than the bound is refused before it takes the memory, over either protocol."""
     size = 256 * 1024 * 1024
+    bombs = {"gzip": gzip.compress(bytes(size), 1), "zstd": zstd.compress(bytes(size))}
     with running_viewer(tmp_path) as viewer:
         before = _peak_memory(viewer.pid)
         for signal_name in ("traces", "logs", "metrics"):
-            for encoding, bomb in (("gzip", gzip.compress(bytes(size), 1)), ("zstd", zstd.compress(bytes(size)))):
+            for encoding, bomb in bombs.items():
                 headers = PROTOBUF | {"content-encoding": encoding}
                 answer = httpx.post(f"{viewer.otlp}/v1/{signal_name}", content=bomb, headers=headers, timeout=20)
                 assert answer.status_code == 413
@@ -224,8 +220,8 @@ def test_second_viewer(tmp_path: Path) -> None:
     """Two viewers on one folder show the same traces, whichever received them."""
     first, second = free_ports(), free_ports()
     with _running(*first, tmp_path) as one, _running(*second, tmp_path) as other:
-        _greeting(one)
-        _greeting(other)
+        one.readline()
+        other.readline()
         for index, otlp_port in enumerate((first[1], second[1]), 1):
             trace = nested(index, ["root"]).SerializeToString()
             sent = httpx.post(f"http://127.0.0.1:{otlp_port}/v1/traces", content=trace, headers=PROTOBUF)
@@ -238,7 +234,7 @@ def test_token(tmp_path: Path) -> None:
     """Beyond the loopback everybody is asked for the token, which is printed once and shows nowhere else."""
     (port, otlp_port), (grpc_port, _) = free_ports(), free_ports()
     with _running(port, otlp_port, tmp_path, "--host", "0.0.0.0", grpc_port=grpc_port) as process:
-        greeting = _greeting(process)
+        greeting = process.readline()
         page, _, token = greeting.split(",")[0].removeprefix("traces are at ").partition("/#token=")
         assert page == f"http://localhost:{port}"
         bearer = {"authorization": f"Bearer {token}"}
@@ -265,23 +261,21 @@ def test_given_token(tmp_path: Path) -> None:
     port, otlp_port = free_ports()
     given = "a secret of the test"
     with _running(port, otlp_port, tmp_path, "--host", "0.0.0.0", CLEARSPAN_VIEWER_TOKEN=given) as process:
-        assert _greeting(process).startswith(f"traces are at http://localhost:{port}, ")
+        assert process.readline().startswith(f"traces are at http://localhost:{port}, ")
         bearer = {"authorization": f"Bearer {given}"}
         assert httpx.get(f"http://localhost:{port}/api/find", headers=bearer).status_code == 200
-    with _running(*free_ports(), tmp_path, "--host", "0.0.0.0", CLEARSPAN_VIEWER_TOKEN="short") as process:
-        assert process.communicate(timeout=20) == (
-            "",
-            "clearspan: CLEARSPAN_VIEWER_TOKEN must have at least 16 characters, all of them ASCII\n",
-        )
+    short = os.environ | {"CLEARSPAN_VIEWER_TOKEN": "short"}
+    assert _refused(options(*free_ports(), tmp_path, "--host", "0.0.0.0"), short) == (
+        "",
+        "clearspan: CLEARSPAN_VIEWER_TOKEN must have at least 16 characters, all of them ASCII\n",
+    )
 
 
 @pytest.mark.parametrize("origin", ["https://shop.example/", "shop.example", "*", "null", ""])
 def test_no_origin(tmp_path: Path, origin: str) -> None:
     """What is no origin, and would never be that of a page, is refused in one line."""
-    starting = command(*free_ports(), tmp_path, "--allow-origin", origin)
-    ended = subprocess.run(starting, capture_output=True, text=True, timeout=20, check=False)
-    assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr == f"clearspan: {origin!r} is no origin; write one like https://shop.example\n"
+    told = _refused(options(*free_ports(), tmp_path, "--allow-origin", origin))
+    assert told == ("", f"clearspan: {origin!r} is no origin; write one like https://shop.example\n")
 
 
 def test_greeting_with_token() -> None:

@@ -100,7 +100,7 @@ class World:
             for event in told[sent:]:
                 self.tasks.create_task(self._deliver(event))
                 sent += 1
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.5)
 
     def over(self) -> bool:
         """Whether no order's life goes on."""
