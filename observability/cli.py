@@ -115,8 +115,11 @@ def viewer(
 
     On another address than the loopback it asks everybody for a token: CLEARSPAN_VIEWER_TOKEN, or one that it prints.
     """
+    gc.disable()  # as above: what is imported stays
     from observability.viewer.server import Ports, ViewerError, run_viewer
 
+    gc.freeze()
+    gc.enable()
     token, ports = _viewer_token(), Ports(port, otlp_port, grpc_port)
     try:
         asyncio.run(run_viewer(host=host, ports=ports, data_dir=data_dir, token=token, origins=allow_origin or ()))

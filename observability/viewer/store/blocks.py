@@ -61,7 +61,7 @@ CREATE INDEX IF NOT EXISTS {signal}_parts_by_block ON {signal}_parts (block);
 class Part:
     """Records that are written together; `traces` and `durations_ns` are theirs, one by one."""
 
-    groups: list[Group]
+    groups: Sequence[Group]
     traces: Sequence[int]
     durations_ns: Sequence[int]
     from_ns: int

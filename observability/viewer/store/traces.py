@@ -163,8 +163,9 @@ class SpanWriter:
         _count(connection, kept, traces.values(), last_trace)
         positions = self._attributes.positions([span.span.attributes for span in kept])
         starts = [span.start_ns for span in kept]
+        whole = len(kept) == sum([len(group.records) for group in groups])
         part = Part(
-            regroup(groups, [(span.group, span.encoded) for span in kept]),
+            groups if whole else regroup(groups, [(span.group, span.encoded) for span in kept]),
             [traces[span.trace_id].number for span in kept],
             [span.duration_ns for span in kept],
             min(starts),
