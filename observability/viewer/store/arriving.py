@@ -17,7 +17,7 @@ from observability.viewer.store.fields import ERROR
 from observability.viewer.store.shares import Held
 from observability.viewer.store.wire import WireSpan
 
-MAX_REMEMBERED_SPANS = 32_768
+MAX_REMEMBERED_SPANS = 8_192  # they should not crowd the cache of the processor
 _VARIABLES = 500  # of one statement, which SQLite bounds
 
 Item = TypeVar("Item")
