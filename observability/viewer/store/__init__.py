@@ -2,8 +2,8 @@
 
 `Store` in `store` is the way in and out; each other module has a concept, and its own tables in the same transaction.
 
-- `wire` (a request, decoded one level deep), `traces` over `shares`, and `logs`: records by trace; `arriving`: the traces
-  that spans come for now, and what is known of them.
+- `wire` (a request, decoded one level deep), `traces` over `shares`, and `logs`: records by trace; `arriving`: what is
+  known of the traces that spans come for now.
 - `blocks`: many records in one row; `index`, `attributes`: which of them have which attributes; `vocabulary`: which
   attributes there are at all.
 - `unfinished`: spans that still run; in memory, and forgotten when they come.
