@@ -142,10 +142,14 @@ def join_open(connection: sqlite3.Connection, signal: Signal, build: Build) -> N
 
 def begins_earlier(connection: sqlite3.Connection, signal: Signal, starts: Iterable[tuple[int, int]]) -> None:
     """Traces begin earlier than was known: their new starts, each with a part that has records of it."""
+    earliest: dict[int, int] = {}
+    for start_ns, part in starts:
+        earliest[part] = min(start_ns, earliest.get(part, start_ns))
+    # A block's row is large, and is written anew for each change.
     connection.executemany(
-        f"UPDATE {signal}_blocks SET earliest_ns = min(earliest_ns, ?)"
-        f" WHERE number = (SELECT block FROM {signal}_parts WHERE number = ?)",
-        starts,
+        f"UPDATE {signal}_blocks SET earliest_ns = ?1"
+        f" WHERE number = (SELECT block FROM {signal}_parts WHERE number = ?2) AND earliest_ns > ?1",
+        [(start_ns, part) for part, start_ns in earliest.items()],
     )
 
 
