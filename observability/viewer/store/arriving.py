@@ -99,14 +99,15 @@ class ArrivingTraces:
         """The spans that traces kept are in the file, in this part, with these shares."""
         traces = self._traces
         for trace, share in shares:
-            if traces.pop(trace.trace_id, None) is None:
+            if trace.trace_id in traces:
+                self._spans += len(trace.kept)
+                traces.move_to_end(trace.trace_id)
+            else:
                 self._spans += trace.spans
                 self._lowest_number = min(self._lowest_number, trace.number) if traces else trace.number
-            else:
-                self._spans += len(trace.kept)
+                traces[trace.trace_id] = trace
             trace.held.add(part, share)
             trace.kept = {}
-            traces[trace.trace_id] = trace
         while self._spans > MAX_REMEMBERED_SPANS:
             _, oldest = traces.popitem(last=False)
             self._spans -= oldest.spans

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 # Position in the part, operation, start, end, whether it failed, HTTP status.
 _ROW = struct.Struct("<HIQQBH")
+_OPERATION = struct.Struct("<I")  # after the position, which has 2 bytes
 _BYTES_PER_SPAN = 16 + _ROW.size
 
 
@@ -71,6 +72,15 @@ class Held:
         """A span, if it is in the file."""
         place = self._spans.get(span_id)
         return None if place is None else _row(*place)
+
+    def operation(self, span_id: bytes) -> int | None:
+        """The operation of a span, if it is in the file."""
+        place = self._spans.get(span_id)
+        if place is None:
+            return None
+        share, at = place
+        operation: int = _OPERATION.unpack_from(share, len(share) // _BYTES_PER_SPAN * 16 + _ROW.size * at // 8 + 2)[0]
+        return operation
 
     def children(self, span_id: bytes) -> Iterator[Row]:
         """The spans whose parent this is."""

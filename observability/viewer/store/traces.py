@@ -415,8 +415,8 @@ def _count(
             parent = here.get(parent_id)
             if parent is not None:
                 caller = parent.operation
-            elif (row := held.get(parent_id)) is not None:
-                caller = known[row.operation]
+            elif (operation := held.operation(parent_id)) is not None:
+                caller = known[operation]
             else:
                 continue
             if caller.service != span.operation.service:

@@ -44,4 +44,5 @@ def test_held(everything: list[Row], size: int) -> None:
         found = held.get(span_id)
         assert (span_id in held) == (found is not None) == any(row.span_id == span_id for row in everything)
         assert found is None or (found in everything and found.span_id == span_id)
+        assert held.operation(span_id) == (None if found is None else found.operation)
         assert list(held.children(span_id)) == [row for row in everything if row.parent_id == span_id]
