@@ -1,0 +1,111 @@
+"""`python -m benchmarks.cost.sink`: takes whatever telemetry is sent, and says afterwards how much it was.
+
+OTLP over http/protobuf comes to `/<variant>/v1/<signal>`, so that variants can be told apart, and Datadog's traces come
+to `/v0.4/traces`. Bodies are only kept while something is measured: they are decoded when `GET /counts` asks, or when
+they have become too many. The port is printed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import re
+from collections import Counter, defaultdict
+from contextlib import suppress
+
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+MAX_KEPT_BYTES = 256 * 1024 * 1024
+
+_DATADOG = re.compile(r"/v0\.[45]/traces")
+_DATADOG_SPAN = b"\xa7span_id"  # the key that each span of its MessagePack has once
+
+
+class Sink:
+    """What was sent, by variant."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, Counter[str]] = defaultdict(Counter)
+        self._kept: list[tuple[str, bytes]] = []
+        self._kept_bytes = 0
+
+    def take(self, path: str, body: bytes, encoding: str = "") -> None:
+        """Keep a request's body."""
+        self._kept.append((path, gzip.decompress(body) if encoding == "gzip" else body))
+        self._kept_bytes += len(self._kept[-1][1])
+        if self._kept_bytes > MAX_KEPT_BYTES:
+            self.counts()
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """The traces' spans, logs, metrics and bytes that each variant has sent so far."""
+        for path, body in self._kept:
+            if _DATADOG.fullmatch(path):
+                self._counts["ddtrace"].update(traces=body.count(_DATADOG_SPAN), bytes=len(body))
+                continue
+            variant, _, signal = path.strip("/").partition("/v1/")
+            self._counts[variant].update({signal: _count(signal, body), "bytes": len(body)})
+        self._kept.clear()
+        self._kept_bytes = 0
+        return {variant: dict(counted) for variant, counted in self._counts.items()}
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                method, path, _ = head.split(" ", 2)
+                headers = {name.lower(): value for name, value in re.findall(r"\r\n([^:\r]+): *([^\r]*)", head)}
+                body = await _body(reader, headers)
+                if path == "/counts":
+                    answer, kind = json.dumps(self.counts()).encode(), "application/json"
+                elif _DATADOG.fullmatch(path):
+                    answer, kind = b"{}", "application/json"
+                else:
+                    answer, kind = b"", "application/x-protobuf"
+                if method in ("POST", "PUT"):
+                    self.take(path, body, headers.get("content-encoding", ""))
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n%b"
+                    % (kind.encode(), len(answer), answer)
+                )
+                await writer.drain()
+        writer.close()
+
+
+async def _body(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:
+    if headers.get("transfer-encoding", "").lower() != "chunked":
+        return await reader.readexactly(int(headers.get("content-length", 0)))
+    chunks = []
+    while size := int(await reader.readuntil(b"\r\n"), 16):
+        chunks.append(await reader.readexactly(size))
+        await reader.readexactly(2)
+    await reader.readuntil(b"\r\n")
+    return b"".join(chunks)
+
+
+def _count(signal: str, body: bytes) -> int:
+    match signal:
+        case "traces":
+            spans = ExportTraceServiceRequest.FromString(body)
+            return sum(len(scope.spans) for resource in spans.resource_spans for scope in resource.scope_spans)
+        case "logs":
+            logs = ExportLogsServiceRequest.FromString(body)
+            return sum(len(scope.log_records) for resource in logs.resource_logs for scope in resource.scope_logs)
+        case "metrics":
+            metrics = ExportMetricsServiceRequest.FromString(body)
+            return sum(len(scope.metrics) for resource in metrics.resource_metrics for scope in resource.scope_metrics)
+    return 0
+
+
+async def main() -> None:
+    """Serve on a free port until this process is ended."""
+    server = await asyncio.start_server(Sink().serve, "127.0.0.1", 0, limit=1 << 20)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,16 @@
+"""FastAPI's own telemetry with its defaults; its logs are of errors alone, so the log line goes through contrib's handler."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from benchmarks.cost import order
+from benchmarks.variants.contrib import provide, step
+
+
+def serve(port: int) -> None:
+    """Serve until a signal."""
+    provide()
+    app = FastAPI()
+    order.add_route(app, step)
+    order.serve(app, port)
