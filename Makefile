@@ -5,7 +5,7 @@ export UV_PYTHON_DOWNLOADS ?= never
 # Images forbid bytecode; here, without it, each process would compile the project anew, and pytest all tests.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test test-stack programs check format clean drill bench fuzz secrets dashboards
+.PHONY: run test test-stack programs check format clean drill bench bench-quick fuzz secrets dashboards
 .DEFAULT_GOAL := run
 
 run: .venv/.synced ## start everything; PORT=9000 moves all ports
@@ -24,10 +24,14 @@ programs: .venv/.synced ## what test-stack runs and check renders with, built on
 drill: .venv/.synced ## break one thing after the other under load, then kill at random; ARGS="--short payments"
 	@exec .venv/bin/python -m drills $(ARGS)
 
-bench: .venv/.synced ## what things cost, side by side
+bench: .venv/.synced ## what things cost, side by side; ARGS="--json cost.json --svg cost.svg"
+	@.venv/bin/python -m benchmarks.cost $(ARGS)
 	@.venv/bin/python -m benchmarks.chain
 	@.venv/bin/python -m benchmarks.events
 	@.venv/bin/python -m benchmarks.viewer
+
+bench-quick: .venv/.synced ## in one line, in less than a minute: bare FastAPI, with contrib's telemetry, with this kit
+	@exec .venv/bin/python -m benchmarks.cost --quick $(ARGS)
 
 fuzz: .venv/.synced ## a hundred thousand hostile requests to the viewer; ARGS="--inputs 1000 --seed 1"
 	@exec .venv/bin/python -m tests.observability.viewer.fuzz $(ARGS)

@@ -1,6 +1,6 @@
 """`python -m benchmarks.cost.client VARIANT URL`: one variant's client; calls the URL when it is told to.
 
-Each line of its input has a number of callers and of seconds; for each it prints a line of JSON, as `outbound` reads it.
+Each line of its input has a number of callers and of seconds; for each it prints a line of JSON, a `Load`.
 """
 
 from __future__ import annotations

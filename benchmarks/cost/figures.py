@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,8 @@ class Spread:
         return cls(median, low, high)
 
     def __str__(self) -> str:
-        return f"{self.median:.2f} ({self.low:.2f}-{self.high:.2f})"
+        digits = 2 if self.median < 10 else 1  # noqa: PLR2004 - three digits tell enough
+        return f"{self.median:.{digits}f} ({self.low:.{digits}f}-{self.high:.{digits}f})"
 
 
 def ratios(values: Sequence[float], to: Sequence[float]) -> Spread:
@@ -67,9 +68,29 @@ class Turn:
     load: float
     """The same of the other side; near 1 that one would be what is measured."""
 
+    taken: float
+    """The share of the time in which something that is no part of the run had one of the two cores."""
+
 
 SHOWN = {"rate": "requests a second", "p50_ms": "p50", "p99_ms": "p99", "cpu_us": "CPU a request", "rss_mb": "memory"}
 """What is told as a ratio to the bare variant."""
+
+
+TAKEN = 0.1
+"""Beyond this share of a core a turn was disturbed."""
+
+_FEWEST = 3
+
+
+def quiet_rounds(turns: Mapping[str, Sequence[Turn]]) -> dict[str, list[Turn]]:
+    """The rounds in which no variant's turn was disturbed; all of them if fewer than three were so quiet.
+
+    A round goes whole, so that what is left still compares neighbours.
+    """
+    rounds = list(zip(*turns.values(), strict=True))
+    quiet = [some for some in rounds if max(turn.taken for turn in some) <= TAKEN]
+    kept = quiet if len(quiet) >= _FEWEST else rounds
+    return {name: [some[index] for some in kept] for index, name in enumerate(turns)}
 
 
 def compare(turns: Sequence[Turn], bare: Sequence[Turn]) -> dict[str, Spread]:
@@ -81,5 +102,5 @@ def compare(turns: Sequence[Turn], bare: Sequence[Turn]) -> dict[str, Spread]:
 
 def medians(turns: Sequence[Turn]) -> dict[str, Any]:
     """The medians of all that was measured."""
-    names = ("requests", *SHOWN, "core", "load")
+    names = ("requests", *SHOWN, "core", "load", "taken")
     return {name: statistics.median(getattr(turn, name) for turn in turns) for name in names}

@@ -58,6 +58,12 @@ class Connections:
         Raises:
             WrongAnswerError: An answer is not a 200 with the body, or does not come.
         """
+        try:
+            return self._send(seconds)
+        except OSError as error:
+            raise WrongAnswerError(f"the server closed a connection: {error}") from error
+
+    def _send(self, seconds: float) -> Load:
         sockets, request, body = self._sockets, self._request, self._body
         latencies: list[int] = []
         sent: dict[int, int] = {}

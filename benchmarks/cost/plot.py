@@ -7,7 +7,7 @@ from html import escape
 
 from benchmarks.cost.figures import Spread
 
-_ROW, _TOP, _LEFT, _WIDTH, _RIGHT = 30, 44, 140, 480, 60
+_ROW, _TOP, _LEFT, _WIDTH, _RIGHT = 30, 44, 170, 480, 60
 _TICKS = (0, 0.25, 0.5, 0.75, 1)
 
 _STYLE = """
@@ -28,9 +28,9 @@ def bars(title: str, shares: Mapping[str, Spread], own: str = "clearspan") -> st
     """A bar for each share of 1, with a line from quartile to quartile; those of our own stand out."""
     height = _TOP + _ROW * len(shares) + 28
     width = _LEFT + _WIDTH + _RIGHT
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
-        f' role="img" aria-label="{escape(title)}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(title)}">',
         f"<style>{_STYLE}</style>",
         f'<text class="title" x="8" y="22">{escape(title)}</text>',
     ]

@@ -115,9 +115,15 @@ def helper(*command: str) -> Iterator[tuple[psutil.Process, int]]:
 def start(stack: ExitStack, variant: Variant, sink_port: int, program: str, *arguments: str) -> Process:
     """Start a variant's server or client, on the variants' core, sending to the sink."""
     listens = program == "server"
-    port = _free_port() if listens else 0
+    port = free_port() if listens else 0
     process = subprocess.Popen(
-        [variant.python(), "-m", f"benchmarks.cost.{program}", variant.module, *([str(port)] if listens else arguments)],
+        [
+            variant.python(),
+            "-m",
+            f"benchmarks.cost.{program}",
+            variant.module,
+            *([str(port)] if listens else arguments),
+        ],
         cwd=ROOT,
         env=_environment(variant, sink_port),
         stdin=subprocess.DEVNULL if listens else subprocess.PIPE,
@@ -141,6 +147,31 @@ def _environment(variant: Variant, sink_port: int) -> Mapping[str, str]:
     return kept | (sent if variant.spans else {}) | variant.environment
 
 
+class Cores:
+    """What the two cores do, from now on."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self._busy_s = _busy_s()
+
+    def taken(self, variant_s: float, others_s: float) -> float:
+        """The share of the time in which something else had one of them, beside what the two sides have used of theirs.
+
+        On one core nothing can be told apart.
+        """
+        took_s = time.perf_counter() - self._began
+        if not PINNED:
+            return 0.0
+        own_s = {VARIANT_CORE: variant_s, OTHER_CORE: others_s}
+        busy_s = _busy_s()
+        return max(0.0, *((busy_s[core] - self._busy_s[core] - own_s[core]) / took_s for core in own_s))
+
+
+def _busy_s() -> dict[int, float]:
+    times = psutil.cpu_times(percpu=True)
+    return {core: sum(times[core][:8]) - times[core].idle - times[core].iowait for core in (VARIANT_CORE, OTHER_CORE)}
+
+
 def pin_load() -> None:
     """Keep this process off the variants' core."""
     _pin(os.getpid(), OTHER_CORE)
@@ -157,7 +188,8 @@ def _kill(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
         return port

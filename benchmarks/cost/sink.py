@@ -1,7 +1,7 @@
 """`python -m benchmarks.cost.sink`: takes whatever telemetry is sent, and says afterwards how much it was.
 
 OTLP over http/protobuf comes to `/<variant>/v1/<signal>`, so that variants can be told apart, and Datadog's traces come
-to `/v0.4/traces`. Bodies are only kept while something is measured: they are decoded when `GET /counts` asks, or when
+to `/v0.5/traces`. Bodies are only kept while something is measured: they are decoded when `GET /counts` asks, or when
 they have become too many. The port is printed.
 """
 
@@ -18,10 +18,11 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from benchmarks.cost.datadog import count_spans
+
 MAX_KEPT_BYTES = 256 * 1024 * 1024
 
-_DATADOG = re.compile(r"/v0\.[45]/traces")
-_DATADOG_SPAN = b"\xa7span_id"  # the key that each span of its MessagePack has once
+_DATADOG = "/v0.5/traces"
 
 
 class Sink:
@@ -42,8 +43,8 @@ class Sink:
     def counts(self) -> dict[str, dict[str, int]]:
         """The traces' spans, logs, metrics and bytes that each variant has sent so far."""
         for path, body in self._kept:
-            if _DATADOG.fullmatch(path):
-                self._counts["ddtrace"].update(traces=body.count(_DATADOG_SPAN), bytes=len(body))
+            if path == _DATADOG:
+                self._counts["ddtrace"].update(traces=count_spans(body), bytes=len(body))
                 continue
             variant, _, signal = path.strip("/").partition("/v1/")
             self._counts[variant].update({signal: _count(signal, body), "bytes": len(body)})
@@ -61,7 +62,7 @@ class Sink:
                 body = await _body(reader, headers)
                 if path == "/counts":
                     answer, kind = json.dumps(self.counts()).encode(), "application/json"
-                elif _DATADOG.fullmatch(path):
+                elif path in (_DATADOG, "/info"):
                     answer, kind = b"{}", "application/json"
                 else:
                     answer, kind = b"", "application/x-protobuf"

@@ -11,7 +11,8 @@ from fastapi import FastAPI
 import observability
 from benchmarks.cost import order
 from observability.providers import Telemetry
-from observability.resilience.client import Dependency, create_client as create_observed_client
+from observability.resilience.client import Dependency
+from observability.resilience.client import create_client as create_observed_client
 
 
 def serve(port: int) -> None:

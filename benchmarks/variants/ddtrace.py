@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ddtrace.auto  # noqa: F401 - before what it patches
 import httpx
 from ddtrace.trace import tracer
 from fastapi import FastAPI
-from typing import Any
 
 from benchmarks.cost import order
 from benchmarks.variants.bare import log_to_stdout

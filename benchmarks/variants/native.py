@@ -1,4 +1,4 @@
-"""FastAPI's own telemetry with its defaults; its logs are of errors alone, so the log line goes through contrib's handler."""
+"""FastAPI's own telemetry with its defaults; it logs errors alone, so contrib's handler takes the log line."""
 
 from __future__ import annotations
 
