@@ -22,7 +22,7 @@ from rich.console import Console
 
 from benchmarks.cost.plot import bars
 from benchmarks.cost.process import PINNED, pin_load
-from benchmarks.cost.report import compared_to_bare, doubts, figures, line, tables
+from benchmarks.cost.report import compared_to_bare, differences, doubts, figures, line, tables
 from benchmarks.cost.rounds import Cell, call_rounds, serve_rounds
 from benchmarks.cost.soak import soak
 from benchmarks.cost.variants import BARE, QUICK, VARIANTS, MissingPeerError, Variant
@@ -30,6 +30,9 @@ from benchmarks.cost.variants import BARE, QUICK, VARIANTS, MissingPeerError, Va
 QUICK_CELL, QUICK_ROUNDS, QUICK_SECONDS = Cell(32), 8, 1.0
 SERVED = (Cell(32), Cell(32, 5), Cell(32, 20), Cell(1), Cell(8), Cell(128))
 CALLED = (Cell(1), Cell(16))
+
+OWN = "clearspan"
+"""What this project's own environment is called beside those of the peers."""
 
 _WIDTH = 132
 
@@ -45,18 +48,21 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write all figures there")
     parser.add_argument("--svg", type=Path, help="draw the requests a second there")
     told = parser.parse_args()
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, width=_WIDTH)
     variants = _chosen(console, told.variants.split(",") if told.variants else QUICK if told.quick else None)
     began, load = time.time(), os.getloadavg()
     pin_load()
     if not PINNED:
         console.print("there is one core: the load takes from what it measures")
-    document: dict[str, Any] = {"versions": {variant.name: variant.versions() for variant in variants}}
+    versions = {variant.peer or OWN: variant.versions() for variant in variants}
+    for difference in differences(versions, OWN):
+        console.print(difference)
+    document: dict[str, Any] = {"versions": versions}
     parts = {}
     if told.soak:
         document["soaked"] = soak(variants, QUICK_CELL, told.soak, console.print)
     elif told.quick:
-        parts["serving"] = serve_rounds(variants, [QUICK_CELL], QUICK_ROUNDS, QUICK_SECONDS)
+        parts["serving"] = serve_rounds(variants, [QUICK_CELL], QUICK_ROUNDS, QUICK_SECONDS, tries=1)
         console.print(line(parts["serving"].turns[QUICK_CELL], QUICK_CELL))
     else:
         callers = [variant for variant in variants if variant.calls]
@@ -64,7 +70,7 @@ def main() -> int:
         parts["calling"] = call_rounds(callers, CALLED, told.rounds, told.seconds)
         for name, part in parts.items():
             for table in tables(name, part):
-                console.print(table, width=_WIDTH)
+                console.print(table)
     for name, part in parts.items():
         document[name] = figures(part)
         for doubt in doubts(part):

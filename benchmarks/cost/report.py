@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -18,6 +18,18 @@ BUSY = 0.9
 
 WHOLE = 0.98
 """Less than this share of what was sent, and it is told."""
+
+
+_SHARED = ("python", "fastapi", "starlette", "pydantic_core", "uvicorn", "uvloop", "httptools", "httpx")
+"""What an application without telemetry is made of."""
+
+
+def differences(versions: Mapping[str, Mapping[str, str]], own: str) -> Iterator[str]:
+    """What else than its telemetry is different in a peer's environment, by the versions in each."""
+    for peer, its in versions.items():
+        for name in _SHARED:
+            if its.get(name) != versions[own].get(name):
+                yield f"{peer} runs with {name} {its.get(name)}, the bare application with {versions[own].get(name)}"
 
 
 def compared_to_bare(turns: dict[str, list[Turn]]) -> dict[str, dict[str, Spread]]:
