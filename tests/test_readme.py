@@ -84,7 +84,7 @@ def test_trees() -> None:
 def test_pictures() -> None:
     """Each picture that the README shows is there, and small."""
     pictures = [ROOT / path for path in re.findall(r"!\[[^]]+\]\(([^)]+)\)", README)]
-    assert len(pictures) == 5
+    assert len(pictures) == 6
     assert [path.name for path in pictures if path.stat().st_size > 150_000] == []
 
 

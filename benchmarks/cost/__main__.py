@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -50,6 +51,7 @@ def main() -> int:
     told = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True, width=_WIDTH)
     variants = _chosen(console, told.variants.split(",") if told.variants else QUICK if told.quick else None)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started ends too
     began, load = time.time(), os.getloadavg()
     pin_load()
     if not PINNED:

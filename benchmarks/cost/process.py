@@ -108,8 +108,7 @@ def helper(*command: str) -> Iterator[tuple[psutil.Process, int]]:
         assert process.stdout is not None
         yield psutil.Process(process.pid), int(process.stdout.readline())
     finally:
-        process.kill()
-        process.wait()
+        _kill(process)
 
 
 def start(stack: ExitStack, variant: Variant, sink_port: int, program: str, *arguments: str) -> Process:
@@ -183,9 +182,8 @@ def _pin(pid: int, core: int) -> None:
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
-    if process.poll() is None:
+    with process:  # closes its pipes, and waits
         process.kill()
-    process.wait()
 
 
 def free_port() -> int:

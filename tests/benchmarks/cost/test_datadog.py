@@ -3,7 +3,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.cost.datadog import count_spans
@@ -54,6 +54,7 @@ def _packed(value: Value) -> bytes:
             return head + inner
 
 
+@settings(max_examples=40)
 @given(st.lists(st.text(max_size=40), max_size=20), st.lists(st.lists(VALUES, max_size=4), max_size=20))
 def test_spans_of_anything(strings: list[str], traces: list[list[Value]]) -> None:
     """Whatever a span consists of, it is counted once."""
