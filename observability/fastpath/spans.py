@@ -1,0 +1,132 @@
+"""Ended spans as OTLP's Span messages, their secrets cut out.
+
+Fields and their numbers are those of opentelemetry/proto/trace/v1/trace.proto.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from struct import Struct
+from typing import Final
+
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.trace import Link, SpanKind, Status, StatusCode
+
+from observability.fastpath.attributes import MAX_REMEMBERED_CHARACTERS, Attributes, plain, remember
+from observability.fastpath.wire import count, field, text, varint
+from observability.scrub import scrub_text
+from observability.telemetry import SCRUBBED
+
+_ATTRIBUTE: Final = b"\x4a"
+_KINDS: Final = {
+    SpanKind.INTERNAL: b"\x30\x01",
+    SpanKind.SERVER: b"\x30\x02",
+    SpanKind.CLIENT: b"\x30\x03",
+    SpanKind.PRODUCER: b"\x30\x04",
+    SpanKind.CONSUMER: b"\x30\x05",
+}
+_UNSET: Final = b"\x7a\x00"
+
+# Whether the parent, or what is linked to, is of another process; that this is known is told too.
+_LOCAL, _REMOTE = 0x100, 0x300
+
+_times = Struct("<BQBQ").pack
+_time = Struct("<BQ").pack
+_flags = Struct("<I").pack
+_SPAN_LOCAL, _SPAN_REMOTE = b"\x85\x01" + _flags(_LOCAL), b"\x85\x01" + _flags(_REMOTE)
+_LINK_LOCAL, _LINK_REMOTE = b"\x35" + _flags(_LOCAL), b"\x35" + _flags(_REMOTE)
+
+
+class SpanEncoder:
+    """Encodes spans. Threads may share one."""
+
+    def __init__(self) -> None:
+        self._attributes = Attributes(_ATTRIBUTE)
+        self._event_attributes = Attributes(b"\x1a")
+        self._link_attributes = Attributes(b"\x22")
+        self._names: dict[str, bytes] = {}
+
+    def encode(self, span: ReadableSpan) -> bytes:
+        """The span's message.
+
+        A lone surrogate in a name or a text becomes a question mark.
+
+        Raises:
+            struct.error, OverflowError: A time or an id is beyond what OTLP has a form for.
+            ValueError: The span has no id.
+        """
+        context, parent = span.context, span.parent
+        if context is None:
+            raise ValueError("a span without a context has no id")
+        trace_id, span_id, _, _, trace_state, _ = context
+        cut: list[str] = []
+        parts = [b"\x0a\x10%b\x12\x08%b" % (trace_id.to_bytes(16, "big"), span_id.to_bytes(8, "big"))]
+        if trace_state:
+            parts.append(field(b"\x1a", text(trace_state.to_header())))
+        if parent is not None:
+            parts.append(b"\x22\x08" + parent.span_id.to_bytes(8, "big"))
+        parts += (_KINDS[span.kind], _times(0x39, span.start_time or 0, 0x41, span.end_time or 0))
+        attributes = span.attributes.copy() if span.attributes else {}
+        first = len(parts)
+        self._attributes.add(attributes, parts, cut)
+        count(b"\x50", span.dropped_attributes, parts)
+        if events := span.events:
+            self._events(events, parts, cut)
+        count(b"\x60", span.dropped_events, parts)
+        if links := span.links:
+            self._links(links, parts, cut)
+        count(b"\x70", span.dropped_links, parts)
+        parts.append(_SPAN_REMOTE if parent is not None and parent.is_remote else _SPAN_LOCAL)
+        parts.append(self._name(span.name, cut))
+        parts.append(_status(span.status, cut))
+        if cut:
+            paths = plain({SCRUBBED: cut}, _ATTRIBUTE)
+            if SCRUBBED in attributes:
+                parts[first + list(attributes).index(SCRUBBED)] = paths
+            else:
+                parts.append(paths)
+        return b"".join(parts)
+
+    def _name(self, name: str, cut: list[str]) -> bytes:
+        known = self._names.get(name)
+        if known is not None:
+            return known
+        scrubbed, found = scrub_text(name)
+        encoded = field(b"\x2a", text(scrubbed))
+        if found:
+            cut.append("name")
+        elif len(name) <= MAX_REMEMBERED_CHARACTERS:
+            remember(self._names, name, encoded)
+        return encoded
+
+    def _events(self, events: Sequence[Event], parts: list[bytes], cut: list[str]) -> None:
+        for index, event in enumerate(events):
+            inner = [_time(0x09, event.timestamp)]
+            self._event_attributes.add(event.attributes or {}, inner, cut, f"events[{index}].attributes")
+            count(b"\x20", event.dropped_attributes, inner)
+            name, found = scrub_text(event.name)
+            if found:
+                cut.append(f"events[{index}].name")
+            inner.append(field(b"\x12", text(name)))
+            parts.append(field(b"\x5a", b"".join(inner)))
+
+    def _links(self, links: Sequence[Link], parts: list[bytes], cut: list[str]) -> None:
+        for index, link in enumerate(links):
+            trace_id, span_id, remote, _, _, _ = link.context
+            inner = [b"\x0a\x10%b\x12\x08%b" % (trace_id.to_bytes(16, "big"), span_id.to_bytes(8, "big"))]
+            self._link_attributes.add(link.attributes or {}, inner, cut, f"links[{index}].attributes")
+            count(b"\x28", link.dropped_attributes, inner)
+            inner.append(_LINK_REMOTE if remote else _LINK_LOCAL)
+            parts.append(field(b"\x6a", b"".join(inner)))
+
+
+def _status(status: Status, cut: list[str]) -> bytes:
+    if status.description is None and status.status_code is StatusCode.UNSET:
+        return _UNSET
+    inner = b"\x18" + varint(status.status_code.value)
+    if status.description:
+        description, found = scrub_text(status.description)
+        if found:
+            cut.append("status.description")
+        inner += field(b"\x12", text(description))
+    return field(b"\x7a", inner)
