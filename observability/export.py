@@ -80,9 +80,7 @@ def _clean_span(span: ReadableSpan) -> ReadableSpan:
     for index, link in enumerate(span.links):
         link_attributes, link_cut = scrub_attributes(link.attributes or {}, at=f"links[{index}].attributes")
         cut += link_cut
-        links.append(
-            Link(link.context, _bounded(link_attributes, link.dropped_attributes)) if link_cut else link
-        )
+        links.append(Link(link.context, _bounded(link_attributes, link.dropped_attributes)) if link_cut else link)
     name, name_cut = scrub_text(span.name)
     if name_cut:
         cut.append("name")

@@ -29,7 +29,14 @@ LogFormat = Literal["json", "pretty"]
 ROUTE = "http.route"
 
 # What exporting telemetry logs about itself. Were it exported, each failure would be the cause of the next one.
-_EXPORTER_LOGGERS = ("opentelemetry.exporter", "opentelemetry.sdk._shared_internal", "urllib3", "requests", "grpc")
+_EXPORTER_LOGGERS = (
+    "opentelemetry.exporter",
+    "opentelemetry.sdk._shared_internal",
+    "observability.fastpath",
+    "urllib3",
+    "requests",
+    "grpc",
+)
 _PIPELINE_LOGGERS = ("opentelemetry", "observability.providers", *_EXPORTER_LOGGERS)
 
 _COMPLAINT_INTERVAL_S = 60.0

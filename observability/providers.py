@@ -93,8 +93,9 @@ class Telemetry:
         that the HTTP and database semantic conventions are the stable ones, that the SDK reports on itself, and that a
         string attribute has at most 16 Ki characters, so that the queues are bounded in bytes too.
         The root logger is configured too (`CLEARSPAN_LOG_FORMAT` json or pretty, `CLEARSPAN_LOG_LEVEL`), and
-        `CLEARSPAN_CLOSE_TIMEOUT` bounds `close`, in seconds. With `CLEARSPAN_UNFINISHED_SPANS=true` the receiver of
-        logs is told of spans that still run (`observability.unfinished`): for where that is Clearspan's viewer.
+        `CLEARSPAN_CLOSE_TIMEOUT` bounds `close`, in seconds. What goes to OTLP over http/protobuf takes the fast path
+        (`observability.fastpath`) unless `CLEARSPAN_FASTPATH=off`. With `CLEARSPAN_UNFINISHED_SPANS=true` the receiver
+        of logs is told of spans that still run (`observability.unfinished`): for where that is Clearspan's viewer.
         See https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/.
 
         Args:
@@ -116,20 +117,25 @@ class Telemetry:
     def _from_environment(cls, service_name: str) -> Self:
         resource = _resource(service_name)
         close_timeout_s = _seconds("CLEARSPAN_CLOSE_TIMEOUT", CLOSE_TIMEOUT_S)
-        readers = [PeriodicExportingMetricReader(exporter) for exporter in _exporters("metrics", _METRIC_EXPORTERS)]
+        readers = [PeriodicExportingMetricReader(make()) for _, make in _exporters("metrics", _METRIC_EXPORTERS)]
         meter_provider = MeterProvider(metric_readers=readers, resource=resource, shutdown_on_exit=False)
         tracer_provider = TracerProvider(resource=resource, shutdown_on_exit=False, meter_provider=meter_provider)
-        for span_exporter in _exporters("traces", _SPAN_EXPORTERS):
+        fast = _choice("CLEARSPAN_FASTPATH", "on", "off") != "off"
+        for name, make_span_exporter in _exporters("traces", _SPAN_EXPORTERS):
+            span_processor = _fast_spans(meter_provider, close_timeout_s) if fast and name == "otlp" else None
             tracer_provider.add_span_processor(
-                BatchSpanProcessor(ScrubbingSpanExporter(span_exporter), meter_provider=meter_provider)
+                span_processor
+                or BatchSpanProcessor(ScrubbingSpanExporter(make_span_exporter()), meter_provider=meter_provider)
             )
         if _choice("CLEARSPAN_UNFINISHED_SPANS", "true", "false") == "true" and "otlp" in _exporter_names("traces"):
             # Behind the others: what has ended is sent first at the end.
             tracer_provider.add_span_processor(UnfinishedSpans(ScrubbingLogExporter(_otlp_log_exporter())))
         logger_provider = LoggerProvider(resource=resource, shutdown_on_exit=False, meter_provider=meter_provider)
-        for log_exporter in _exporters("logs", _LOG_EXPORTERS):
+        for name, make_log_exporter in _exporters("logs", _LOG_EXPORTERS):
+            log_processor = _fast_logs(meter_provider, close_timeout_s) if fast and name == "otlp" else None
             logger_provider.add_log_record_processor(
-                BatchLogRecordProcessor(ScrubbingLogExporter(log_exporter), meter_provider=meter_provider)
+                log_processor
+                or BatchLogRecordProcessor(ScrubbingLogExporter(make_log_exporter()), meter_provider=meter_provider)
             )
         trace.set_tracer_provider(tracer_provider)
         metrics.set_meter_provider(meter_provider)
@@ -330,13 +336,40 @@ def _exporter_names(signal: str) -> list[str]:
     return [] if names == ["none"] else names
 
 
-def _exporters(signal: str, known: Mapping[str, Callable[[], _Exporter]]) -> list[_Exporter]:
+def _exporters(signal: str, known: Mapping[str, Callable[[], _Exporter]]) -> list[tuple[str, Callable[[], _Exporter]]]:
     names = _exporter_names(signal)
     unknown = [name for name in names if name not in known]
     if unknown:
         variable = f"OTEL_{signal.upper()}_EXPORTER"
         raise TelemetryError(f"{variable}={unknown[0]!r} is not supported: use {', '.join(known)} or none")
-    return [known[name]() for name in names]
+    return [(name, known[name]) for name in names]
+
+
+# The fast path and requests, which it sends with, are imported when they are asked for too.
+
+
+def _fast_spans(meter_provider: MeterProvider, close_timeout_s: float) -> SpanProcessor | None:
+    """What encodes spans as they end; None where it does not cover what the variables ask for."""
+    if not _otlp_over_http("traces"):
+        return None
+    from observability.fastpath.destination import Signal
+    from observability.fastpath.environment import sender_from_environment
+    from observability.fastpath.processors import EncodingSpanProcessor
+
+    sender = sender_from_environment(Signal.TRACES, meter_provider, close_timeout_s=close_timeout_s)
+    return EncodingSpanProcessor(sender) if sender is not None else None
+
+
+def _fast_logs(meter_provider: MeterProvider, close_timeout_s: float) -> LogRecordProcessor | None:
+    """What encodes log records as they are emitted; None where it does not cover what the variables ask for."""
+    if not _otlp_over_http("logs"):
+        return None
+    from observability.fastpath.destination import Signal
+    from observability.fastpath.environment import sender_from_environment
+    from observability.fastpath.processors import EncodingLogProcessor
+
+    sender = sender_from_environment(Signal.LOGS, meter_provider, close_timeout_s=close_timeout_s)
+    return EncodingLogProcessor(sender) if sender is not None else None
 
 
 def _all_within(timeout_s: float, calls: Sequence[Callable[[], object]]) -> bool:

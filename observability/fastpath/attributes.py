@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
+
+from opentelemetry.attributes import BoundedAttributes
 
 from observability.fastpath.wire import double, field, int64
 from observability.scrub import scrub_attributes
@@ -24,9 +27,10 @@ _logger = logging.getLogger(__name__)
 
 
 class Attributes:
-    """Encodes and scrubs the attributes of one kind of message; short texts and small numbers that come again are encoded once.
+    """Encodes and scrubs the attributes of one kind of message.
 
-    What holds a secret is never remembered. Threads may share it.
+    Short texts and small numbers that come again are encoded once. What holds a secret is never remembered. Threads may
+    share it.
     """
 
     def __init__(self, tag: bytes) -> None:
@@ -67,6 +71,13 @@ class Attributes:
         elif type(value) is int and 0 <= value <= MAX_REMEMBERED_INT:
             remember(self._ints, (key, value), encoded)
         return encoded
+
+
+def copied(attributes: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The attributes as they are now; the SDK's own mappings would be asked for each one by itself."""
+    if isinstance(attributes, (MappingProxyType, BoundedAttributes)):
+        return attributes.copy()
+    return attributes or {}
 
 
 def plain(attributes: Mapping[str, Any], tag: bytes) -> bytes:

@@ -12,8 +12,8 @@ from typing import Any, Final
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.sdk._logs import ReadWriteLogRecord
 
-from observability.fastpath.attributes import MAX_REMEMBERED_CHARACTERS, Attributes, any_value, plain, remember
-from observability.fastpath.wire import count, field, text, varint
+from observability.fastpath.attributes import MAX_REMEMBERED_CHARACTERS, Attributes, any_value, copied, plain, remember
+from observability.fastpath.wire import count, field, text
 from observability.scrub import scrub_attributes, scrub_text
 from observability.telemetry import SCRUBBED
 
@@ -51,7 +51,7 @@ class LogEncoder:
             parts.append(b"\x52\x08" + record.span_id.to_bytes(8, "big"))
         if record.trace_flags:
             parts.append(_flags(0x45, record.trace_flags))
-        attributes = record.attributes.copy() if record.attributes else {}
+        attributes = copied(record.attributes)
         first = len(parts)
         self._attributes.add(attributes, parts, cut)
         count(b"\x38", emitted.dropped_attributes, parts)

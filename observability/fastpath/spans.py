@@ -12,7 +12,7 @@ from typing import Final
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
-from observability.fastpath.attributes import MAX_REMEMBERED_CHARACTERS, Attributes, plain, remember
+from observability.fastpath.attributes import MAX_REMEMBERED_CHARACTERS, Attributes, copied, plain, remember
 from observability.fastpath.wire import count, field, text, varint
 from observability.scrub import scrub_text
 from observability.telemetry import SCRUBBED
@@ -66,7 +66,7 @@ class SpanEncoder:
         if parent is not None:
             parts.append(b"\x22\x08" + parent.span_id.to_bytes(8, "big"))
         parts += (_KINDS[span.kind], _times(0x39, span.start_time or 0, 0x41, span.end_time or 0))
-        attributes = span.attributes.copy() if span.attributes else {}
+        attributes = copied(span.attributes)
         first = len(parts)
         self._attributes.add(attributes, parts, cut)
         count(b"\x50", span.dropped_attributes, parts)

@@ -14,12 +14,12 @@ _pack_double = struct.Struct("<d").pack
 
 def varint(number: int) -> bytes:
     """Encode a number that is not negative."""
-    if number < 0x80:  # noqa: PLR2004 - the format's own numbers
+    if number < 0x80:
         return _ONE_BYTE[number]
-    if number < 0x4000:  # noqa: PLR2004
+    if number < 0x4000:
         return bytes((number & 0x7F | 0x80, number >> 7))
     encoded = bytearray()
-    while number > 0x7F:  # noqa: PLR2004
+    while number > 0x7F:
         encoded.append(number & 0x7F | 0x80)
         number >>= 7
     encoded.append(number)

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import (
     Link,
@@ -29,7 +29,7 @@ from opentelemetry.trace import (
 from observability.export import ScrubbingSpanExporter
 from observability.fastpath.origin import Origins, request
 from observability.fastpath.spans import SpanEncoder
-from tests.observability.fastpath.values import ATTRIBUTES, CLEAN_TEXTS, TEXTS
+from tests.observability.fastpath.values import ATTRIBUTES, CLEAN_TEXTS
 
 
 class Kept(SpanProcessor, SpanExporter):

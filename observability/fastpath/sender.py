@@ -1,0 +1,270 @@
+"""The thread that sends what is encoded: joins it to requests, compresses, posts, and tries again.
+
+Which failures are tried again, and when, is OTLP's own rule:
+https://opentelemetry.io/docs/specs/otlp/#failures.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import random
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+
+from observability.fastpath.buffer import Buffer, Entry, Room
+from observability.fastpath.destination import Destination, Outcome
+from observability.fastpath.origin import Origin, request
+from observability.fastpath.tally import ALREADY_SHUTDOWN, NOT_ENCODED, QUEUE_FULL, Tally
+
+MAX_BUFFER_BYTES: Final = 16 * 1024 * 1024
+"""Of each signal, with what is being sent."""
+
+MAX_REQUEST_BYTES: Final = 4 * 1024 * 1024
+"""Of one request before it is compressed, unless one span alone has more. Some receivers take no more."""
+
+RETRY_FOR_S: Final = 300.0
+"""How long a request is tried again before it is given up, in seconds, as the collector's own exporters do."""
+
+FIRST_DELAY_S: Final = 1.0
+MAX_DELAY_S: Final = 30.0
+JITTER: Final = 0.2
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Flush:
+    """A caller who waits until all is sent that was there when it came."""
+
+    done: threading.Event = field(default_factory=threading.Event)
+    succeeded: bool = False
+
+
+class Sender:
+    """Sends entries from a thread of its own; adding one never waits for it.
+
+    What has no room is dropped, not what was taken before: that is sent, unless the receiver refuses it, or takes
+    nothing for `RETRY_FOR_S`, or the process ends. All of that is counted.
+    """
+
+    def __init__(
+        self,
+        destination: Destination,
+        tally: Tally,
+        *,
+        delay_s: float,
+        max_batch: int,
+        max_entries: int,
+        close_timeout_s: float,
+        max_bytes: int = MAX_BUFFER_BYTES,
+        retry_for_s: float = RETRY_FOR_S,
+        first_delay_s: float = FIRST_DELAY_S,
+    ) -> None:
+        """Start the thread.
+
+        Args:
+            destination: Where to; it is closed with this.
+            tally: Who counts.
+            delay_s: The longest time that something waits before it is sent, in seconds.
+            max_batch: How many entries one request has at most; so many are sent before their time.
+            max_entries: How many are held at most.
+            close_timeout_s: How long `shutdown` takes at most, in seconds.
+            max_bytes: What is held at most, in bytes.
+            retry_for_s: How long a request is tried again, in seconds.
+            first_delay_s: How long the first retry waits, in seconds; each further one waits twice as long.
+        """
+        self._destination = destination
+        self._tally = tally
+        self._delay_s = delay_s
+        self._max_batch = max_batch
+        self._close_timeout_s = close_timeout_s
+        self._retry_for_s = retry_for_s
+        self._first_delay_s = first_delay_s
+        self._buffer = Buffer(max_bytes=max_bytes, max_entries=max_entries, due=max_batch)
+        self._give_up_at = float("inf")
+        self._refused = self._complained_of = 0
+        tally.watch(self._buffer.__len__)
+        self._start()
+        begin_again = weakref.WeakMethod(self._begin_again)
+
+        def after_fork() -> None:
+            if found := begin_again():
+                found()
+
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=after_fork)
+
+    def add(self, origin: Origin, body: bytes) -> None:
+        """Take an entry, or count it as dropped."""
+        if self._stopping.is_set():
+            self._tally.dropped(1, ALREADY_SHUTDOWN)
+            return
+        match self._buffer.add((origin, body)):
+            case Room.DUE:
+                self._wake.put(None)
+            case Room.NONE:
+                self._refused += 1
+                self._tally.dropped(1, QUEUE_FULL)
+
+    def drop(self, error: Exception) -> None:
+        """Count what could not be encoded."""
+        self._tally.dropped(1, NOT_ENCODED)
+        _logger.warning("one of %s cannot be exported: %s", self._destination.signal.value, error)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Send all that was added; False if that took too long or did not succeed."""
+        if self._stopping.is_set():
+            return False
+        flush = _Flush()
+        self._wake.put(flush)
+        return flush.done.wait(timeout_s) and flush.succeeded
+
+    def shutdown(self) -> bool:
+        """Send what is left, and end; False if some of it was not sent. What comes later is dropped."""
+        if not self._stopping.is_set():
+            self._give_up_at = time.monotonic() + self._close_timeout_s
+            self._stopping.set()
+            self._wake.put(None)
+            self._thread.join(self._close_timeout_s)
+            if left := len(self._buffer):
+                _logger.warning("%s of %s were not sent before the end", left, self._destination.signal.value)
+        return not self._thread.is_alive() and not len(self._buffer)
+
+    def _start(self) -> None:
+        self._stopping = threading.Event()
+        # Its put, unlike an event's, may interrupt itself: see the buffer's lock.
+        self._wake: queue.SimpleQueue[_Flush | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(
+            target=self._run, name=f"fast path of {self._destination.signal.value}", daemon=True
+        )
+        self._thread.start()
+
+    def _begin_again(self) -> None:
+        """In a forked process: what waited is the parent's to send, and so are its connections."""
+        self._buffer.clear()
+        self._destination.reopen()
+        self._start()
+
+    def _run(self) -> None:
+        with suppress_instrumentation():
+            while not self._stopping.is_set():
+                flush = self._wait()
+                succeeded = self._send_all()
+                if flush is not None:
+                    flush.succeeded = succeeded
+                    flush.done.set()
+            succeeded = self._send_all()
+            self._destination.close()
+            while not self._wake.empty():
+                if (flush := self._wake.get()) is not None:
+                    flush.succeeded = succeeded
+                    flush.done.set()
+
+    def _wait(self) -> _Flush | None:
+        try:
+            return self._wake.get(timeout=self._delay_s)
+        except queue.Empty:
+            return None
+
+    def _send_all(self) -> bool:
+        succeeded = True
+        for batch in self._batches(self._buffer.take()):
+            self._tally.sending(len(batch))
+            succeeded = self._send(batch) and succeeded
+            self._buffer.release(batch)
+        refused = self._refused
+        if refused > self._complained_of:
+            _logger.warning(
+                "there was no room for %s of %s since the last warning",
+                refused - self._complained_of,
+                self._destination.signal.value,
+            )
+            self._complained_of = refused
+        return succeeded
+
+    def _batches(self, entries: list[Entry]) -> Iterator[list[Entry]]:
+        batch: list[Entry] = []
+        size = 0
+        for entry in entries:
+            size += len(entry[1])
+            if batch and (len(batch) >= self._max_batch or size > MAX_REQUEST_BYTES):
+                yield batch
+                batch, size = [], len(entry[1])
+            batch.append(entry)
+        if batch:
+            yield batch
+
+    def _send(self, batch: list[Entry]) -> bool:
+        """Send a batch; one that is too large for the receiver in halves, and so on."""
+        began = time.monotonic()
+        try:
+            outcome = self._deliver(self._destination.compress(request(batch)))
+        except Exception as error:  # whatever it is, the thread goes on
+            _logger.exception("%s could not be sent", self._destination.signal.value)
+            outcome = Outcome(type(error).__name__)
+        if outcome.too_large and len(batch) > 1:
+            middle = len(batch) // 2
+            first = self._send(batch[:middle])
+            return self._send(batch[middle:]) and first
+        rejected = min(max(outcome.rejected, 0), len(batch))
+        self._tally.sent(len(batch), rejected, outcome.error, time.monotonic() - began)
+        if outcome.error or rejected:
+            _logger.error(
+                "%s of %s %s were not taken: %s %s",
+                rejected or len(batch),
+                len(batch),
+                self._destination.signal.value,
+                outcome.error or "rejected",
+                outcome.message,
+            )
+        return not outcome.error and not rejected
+
+    def _deliver(self, body: bytes) -> Outcome:
+        """Post until it succeeds, can never succeed, or the time is over."""
+        give_up_at = time.monotonic() + self._retry_for_s
+        delay_s = self._first_delay_s
+        while True:
+            left_s = min(give_up_at, self._give_up_at) - time.monotonic()
+            if left_s <= 0:
+                return Outcome("shutdown")
+            outcome = self._destination.post(body, min(self._destination.timeout_s, left_s))
+            if not outcome.retryable:
+                return outcome
+            wait_s = outcome.retry_after_s
+            if wait_s is None:
+                wait_s = delay_s * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
+                delay_s = min(2 * delay_s, MAX_DELAY_S)
+            _logger.warning(
+                "%s are sent again in %.1f s: %s %s",
+                self._destination.signal.value,
+                wait_s,
+                outcome.error,
+                outcome.message,
+            )
+            if not self._pause(time.monotonic() + wait_s, give_up_at, asked=outcome.retry_after_s is not None):
+                return outcome
+
+    def _pause(self, resume_at: float, give_up_at: float, *, asked: bool) -> bool:
+        """Wait before the next attempt; a shutdown ends that, unless the receiver has asked for it.
+
+        Returns:
+            Whether there is time for another attempt.
+        """
+        if not self._stopping.is_set():
+            # A receiver that asks for more than there is time is left alone for all of that time.
+            if not self._stopping.wait(max(0.0, min(resume_at, give_up_at) - time.monotonic())):
+                return resume_at < give_up_at
+            if not asked:
+                return True
+        if resume_at >= self._give_up_at:
+            return False
+        time.sleep(max(0.0, resume_at - time.monotonic()))
+        return True
