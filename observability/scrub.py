@@ -29,12 +29,14 @@ _SQL_NAMES = frozenset({"db.query.text", "db.statement"})
 _QUERY_NAMES = frozenset({"url.query"})
 _TARGET_NAMES = frozenset({"http.target", "http.url", "url.full"})
 
-# One search decides whether a text can hold anything that the patterns below would cut.
-_SUSPICIOUS = re.compile(
-    r"://|\?\w|\[SQL: |passw|pwd|secret|token|api[-_]?key|private|access[-_]?key|credential|authorization|cookie"
-    r"|bearer|basic |cvv|cvc|session|eyJ|\d[ -]?\d{3}[ -]?\d{4}",
-    re.IGNORECASE,
+# One search decides whether a text can hold anything that the patterns below would cut. A search that minds the case
+# takes a fraction of the time of one that does not, so that most texts are looked at in lower case.
+_SUSPICIOUS_WORDS = (
+    r"://|\?\w|\[sql: |passw|pwd|secret|token|api[-_]?key|private|access[-_]?key|credential|authorization|cookie"
+    r"|bearer|basic |cvv|cvc|session|eyj|\d[ -]?\d{3}[ -]?\d{4}"
 )
+_SUSPICIOUS = re.compile(_SUSPICIOUS_WORDS, re.IGNORECASE)
+_SUSPICIOUS_LOWER = re.compile(_SUSPICIOUS_WORDS)
 # Each repetition is bounded or cannot give way to its neighbour, so that time is linear in the text's length.
 _URL = re.compile(r"[a-z][a-z0-9+.-]{0,20}://[^\s\"'<>\\`]+", re.IGNORECASE)
 # Up to the last @ before the path; a password may hold a raw slash, and what follows the colon is then no port.
@@ -79,10 +81,17 @@ def scrub_attributes(attributes: Mapping[str, Any], *, at: str = "attributes") -
     return {name: _value(str(name), value, f"{at}.{name}", cut) for name, value in attributes.items()}, cut
 
 
+def scrub_attribute(name: str, text: str) -> tuple[str, bool]:
+    """Clean the text that is one attribute's value, as `scrub_attributes` does; the second value tells of a cut."""
+    if _is_secret(name):
+        return REDACTED, text != REDACTED
+    return _string(name, text)
+
+
 def scrub_text(text: str) -> tuple[str, bool]:
     """Clean free text; the second value tells whether anything was cut."""
     shortened = _shorten(text)
-    if _SUSPICIOUS.search(shortened) is None:
+    if not _is_suspicious(shortened):
         return shortened, shortened is not text
     cleaned = _PEM.sub(REDACTED, shortened)
     if _SQL_BLOCK in cleaned:
@@ -155,6 +164,13 @@ def _string(name: str, value: str) -> tuple[str, bool]:
     if name in _TARGET_NAMES:
         return scrub_url(value)
     return scrub_text(value)
+
+
+def _is_suspicious(text: str) -> bool:
+    # Beyond ASCII there are other letters that count as one of these when case does not matter.
+    if text.isascii():
+        return _SUSPICIOUS_LOWER.search(text.lower()) is not None
+    return _SUSPICIOUS.search(text) is not None
 
 
 def _query(query: str) -> str:

@@ -9,8 +9,8 @@ from typing import Any, Final, TypeVar
 
 from opentelemetry.attributes import BoundedAttributes
 
-from observability.fastpath.wire import double, field, int64
-from observability.scrub import scrub_attributes
+from observability.fastpath.wire import double, field, int64, varint
+from observability.scrub import scrub_attribute, scrub_attributes
 
 MAX_REMEMBERED: Final = 4096
 """Pairs of key and value whose bytes are remembered, of each kind; beyond them all are forgotten."""
@@ -18,10 +18,15 @@ MAX_REMEMBERED: Final = 4096
 MAX_REMEMBERED_CHARACTERS: Final = 128
 MAX_REMEMBERED_INT: Final = 0xFFFF
 
+_MOST = 127  # what a length of one byte can say
+
+_MOST_VARINT = 10  # bytes of a number
+
 _NOTHING = b""
 _FALSE, _TRUE = b"\x10\x00", b"\x10\x01"
 
-_Pair = TypeVar("_Pair")
+_Key = TypeVar("_Key")
+_Encoded = TypeVar("_Encoded")
 
 _logger = logging.getLogger(__name__)
 
@@ -38,6 +43,7 @@ class Attributes:
         self._tag = tag
         self._texts: dict[tuple[str, str], bytes] = {}
         self._ints: dict[tuple[str, int], bytes] = {}
+        self._heads: dict[str, tuple[bytes, int]] = {}
 
     def add(self, attributes: Mapping[str, Any], parts: list[bytes], cut: list[str], at: str = "attributes") -> None:
         """Append a part for each attribute, and the path of each secret that was cut.
@@ -49,28 +55,57 @@ class Attributes:
             value = pair[1]
             kind = type(value)
             if kind is str:
-                encoded = texts.get(pair)
+                encoded = texts.get(pair) or self._text(pair, cut, at)
             elif kind is int:
-                encoded = ints.get(pair)
+                encoded = ints.get(pair) or self._int(pair)
             else:
-                encoded = None
-            parts.append(encoded if encoded is not None else self._encode(pair[0], value, cut, at))
+                encoded = self._other(pair, cut, at)
+            parts.append(encoded)
 
-    def _encode(self, key: str, value: object, cut: list[str], at: str) -> bytes:
-        found: list[str] = []
+    def _text(self, pair: tuple[str, str], cut: list[str], at: str) -> bytes:
+        key, value = pair
+        scrubbed, found = scrub_attribute(key, value)
+        if found:
+            cut.append(f"{at}.{key}")
+            return plain({key: scrubbed}, self._tag)
+        if len(value) > MAX_REMEMBERED_CHARACTERS or not value.isascii():
+            return plain({key: value}, self._tag)
+        head, room = self._head(key)
+        length = len(value)
+        if length > room:
+            return plain({key: value}, self._tag)
+        encoded = b"%b%c%b\x12%c\x0a%c%b" % (self._tag, _MOST - room + length, head, length + 2, length, value.encode())
+        remember(self._texts, pair, encoded)
+        return encoded
+
+    def _int(self, pair: tuple[str, int]) -> bytes:
+        key, value = pair
+        head, room = self._head(key)
+        if not 0 <= value <= MAX_REMEMBERED_INT or room < _MOST_VARINT:
+            return plain({key: value}, self._tag)
+        number = varint(value)
+        length = len(number) + 1
+        encoded = b"%b%c%b\x12%c\x18%b" % (self._tag, len(head) + 2 + length, head, length, number)
+        remember(self._ints, pair, encoded)
+        return encoded
+
+    def _other(self, pair: tuple[str, Any], cut: list[str], at: str) -> bytes:
+        key, value = pair
         if value is not None and not isinstance(value, (bool, int, float)):
             scrubbed, found = scrub_attributes({key: value}, at=at)
             if found:
+                cut.extend(found)
                 value = scrubbed[key]
-        encoded = plain({key: value}, self._tag)
-        if found:
-            cut.extend(found)
-        elif type(value) is str:
-            if len(value) <= MAX_REMEMBERED_CHARACTERS:
-                remember(self._texts, (key, value), encoded)
-        elif type(value) is int and 0 <= value <= MAX_REMEMBERED_INT:
-            remember(self._ints, (key, value), encoded)
-        return encoded
+        return plain({key: value}, self._tag)
+
+    def _head(self, key: str) -> tuple[bytes, int]:
+        """The field of a key, and how many bytes a text beside it may have for all lengths to be of one byte."""
+        known = self._heads.get(key)
+        if known is None:
+            head = field(b"\x0a", key.encode(errors="replace"))
+            known = head, _MOST - len(head) - 4 if key.isascii() else -1
+            remember(self._heads, key, known)
+        return known
 
 
 def copied(attributes: Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -122,8 +157,8 @@ def any_value(value: object) -> bytes:
     raise TypeError(f"attributes have no values of type {type(value).__name__}")
 
 
-def remember(known: dict[_Pair, bytes], pair: _Pair, encoded: bytes) -> None:
+def remember(known: dict[_Key, _Encoded], key: _Key, encoded: _Encoded) -> None:
     """Keep what was encoded for a while, in bounded memory."""
     if len(known) >= MAX_REMEMBERED:
         known.clear()
-    known[pair] = encoded
+    known[key] = encoded
