@@ -1,8 +1,8 @@
 """`python -m benchmarks.export`: what a span and a log record cost, from their start until they were sent.
 
 The SDK's batch processors with the kit's scrubbing and the official exporters take turns with the fast path, in one
-process, against one receiver in another. Counted is the CPU time of this process: the request's share and the thread's
-that sends. `--share` is the request's share alone, by the clock. Only the ratios mean something on another machine.
+process, against one receiver in another. Counted is the CPU time of this process, and of it what the thread spends that
+would serve requests. Only the ratios mean something on another machine.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def _log_ways(http: str, rpc: str) -> dict[str, tuple[Work, Work]]:
 
 
 def _measure(ways: dict[str, tuple[Work, Work]]) -> dict[str, tuple[list[float], list[float]]]:
-    """Microseconds of CPU an item of each way, a figure for each round: of all threads, and of the one that makes it."""
+    """Each way's microseconds of CPU an item, one for each round: of all threads, and of the one that makes it."""
     figures: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in ways}
     for number in range(-2, ROUNDS):
         for name in sorted(ways, key=lambda one: hash((one, number))):

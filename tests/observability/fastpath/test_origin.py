@@ -1,0 +1,39 @@
+"""Requests of resources and scopes that were encoded ahead."""
+
+from __future__ import annotations
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from observability.fastpath import origin as origin_module
+from observability.fastpath.origin import Origins, request
+
+
+def test_encoded_once() -> None:
+    """The same resource and scope have the same origin."""
+    origins = Origins()
+    resource, scope = Resource({"a": 1}), InstrumentationScope("s")
+    assert origins.of(resource, scope) is origins.of(resource, scope)
+
+
+def test_what_is_equal_is_one_group() -> None:
+    """Equal resources and scopes are told once in a request, whichever objects they were, and the order stays."""
+    origins = Origins()
+    items = [
+        (origins.of(Resource({"a": number % 2}), InstrumentationScope("s")), b"\x2a\x01" + bytes((97 + number,)))
+        for number in range(4)
+    ]
+    decoded = ExportTraceServiceRequest.FromString(request(items))
+    assert [[span.name for span in one.scope_spans[0].spans] for one in decoded.resource_spans] == [
+        ["a", "c"],
+        ["b", "d"],
+    ]
+
+
+def test_bounded() -> None:
+    """Many origins are not all remembered."""
+    origins = Origins()
+    for number in range(origin_module.MAX_ORIGINS + 5):
+        origins.of(Resource({}), InstrumentationScope(str(number)))
+    assert len(origins._known) <= origin_module.MAX_ORIGINS
