@@ -1,0 +1,167 @@
+"""The fast path as a service has it: whole processes that send to a real receiver."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from opentelemetry._logs import LogRecord
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+
+from observability.fastpath.origin import Origin
+from observability.fastpath.processors import EncodingLogProcessor, EncodingSpanProcessor
+from observability.fastpath.sender import Sender
+from observability.providers import Telemetry
+from tests.observability.fastpath.receiver import Receiver
+
+TELL = """
+import logging
+from observability import Telemetry
+telemetry = Telemetry.from_environment("s")
+with telemetry.tracer_provider.get_tracer("t").start_as_current_span("work"):
+    logging.getLogger("app").warning("password=canary")
+print(telemetry.close())
+"""
+
+FORK = """
+import os, threading
+from observability import Telemetry
+telemetry = Telemetry.from_environment("s")
+tracer = telemetry.tracer_provider.get_tracer("t")
+tracer.start_span("before").end()
+telemetry.flush()
+tracer.start_span("parent").end()
+# Another thread of the parent is in the middle of adding one, which no thread of the child will ever end.
+lock = telemetry.tracer_provider._active_span_processor._span_processors[0]._sender._buffer._lock
+held, go_on = threading.Event(), threading.Event()
+def hold():
+    with lock:
+        held.set()
+        go_on.wait(10)
+threading.Thread(target=hold, daemon=True).start()
+held.wait(10)
+child = os.fork()
+go_on.set()
+if child:
+    status = os.waitpid(child, 0)[1]
+    print(telemetry.close(), status)
+else:
+    tracer.start_span("child").end()
+    os._exit(0 if telemetry.close() else 1)
+"""
+
+
+class _Kept(Sender):
+    """Keeps what it is handed."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[Origin, bytes]] = []
+        self.errors: list[Exception] = []
+
+    def add(self, origin: Origin, body: bytes) -> None:
+        """Keep an entry."""
+        self.entries.append((origin, body))
+
+    def drop(self, error: Exception) -> None:
+        """Keep an error."""
+        self.errors.append(error)
+
+
+def _run(code: str, receiver: Receiver, **environment: str) -> list[str]:
+    """What a new process prints that sends to the receiver."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "CLEARSPAN_"))}
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={
+            **clean,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
+            "OTEL_METRICS_EXPORTER": "none",
+            "OTEL_BSP_SCHEDULE_DELAY": "60000",
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+@pytest.mark.parametrize("choice", ["on", "off"])
+def test_whole_process(receiver: Receiver, choice: str) -> None:
+    """A process sends its span and its log record, without secrets, before it ends; with the fast path and without."""
+    assert _run(TELL, receiver, CLEARSPAN_FASTPATH=choice)[-1] == "True"
+    sent = {headers["path"]: body for headers, body in receiver.requests}
+    assert set(sent) == {"/v1/traces", "/v1/logs"}
+    record = ExportLogsServiceRequest.FromString(sent["/v1/logs"]).resource_logs[0].scope_logs[0].log_records[0]
+    assert record.body.string_value == "password=[REDACTED]"
+    assert record.trace_id in sent["/v1/traces"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "spans", "records"),
+    [
+        ({}, "EncodingSpanProcessor", "EncodingLogProcessor"),
+        ({"CLEARSPAN_FASTPATH": "on"}, "EncodingSpanProcessor", "EncodingLogProcessor"),
+        ({"CLEARSPAN_FASTPATH": "off"}, "BatchSpanProcessor", "BatchLogRecordProcessor"),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, "BatchSpanProcessor", "BatchLogRecordProcessor"),
+        ({"OTEL_EXPORTER_OTLP_LOGS_PROTOCOL": "grpc"}, "EncodingSpanProcessor", "BatchLogRecordProcessor"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_COMPRESSION": "zstd"}, "BatchSpanProcessor", "EncodingLogProcessor"),
+        (
+            {"OTEL_TRACES_EXPORTER": "console", "OTEL_LOGS_EXPORTER": "console"},
+            "BatchSpanProcessor",
+            "BatchLogRecordProcessor",
+        ),
+    ],
+)
+def test_choice(receiver: Receiver, environment: dict[str, str], spans: str, records: str) -> None:
+    """What the fast path does not cover, or is not wanted for, takes the SDK's way."""
+    code = """
+from observability import Telemetry
+telemetry = Telemetry.from_environment("s")
+print(type(telemetry.tracer_provider._active_span_processor._span_processors[0]).__name__)
+print(type(telemetry.logger_provider._multi_log_record_processor._log_record_processors[0]).__name__)
+telemetry.close()
+"""
+    assert [line for line in _run(code, receiver, **environment) if "Processor" in line][:2] == [spans, records]
+
+
+def test_fork(receiver: Receiver) -> None:
+    """Parent and child each send their own, once, also if a lock was held when they parted."""
+    assert _run(FORK, receiver)[-1] == "True 0"
+    assert sorted(receiver.names()) == ["before", "child", "parent"]
+
+
+def test_beside_others() -> None:
+    """Another processor gets the same spans as ever."""
+    exporter, sender = InMemorySpanExporter(), _Kept()
+    telemetry = Telemetry.build("s", span_processors=[EncodingSpanProcessor(sender), SimpleSpanProcessor(exporter)])
+    with telemetry.tracer_provider.get_tracer("t").start_as_current_span("a", attributes={"b": 1}):
+        pass
+    (span,) = exporter.get_finished_spans()
+    assert (span.name, dict(span.attributes or {}), len(sender.entries)) == ("a", {"b": 1}, 1)
+
+
+def test_unsampled() -> None:
+    """Only what is sampled is sent."""
+    sender = _Kept()
+    telemetry = Telemetry.build("s", span_processors=[EncodingSpanProcessor(sender)], sampler=ALWAYS_OFF)
+    telemetry.tracer_provider.get_tracer("t").start_span("a").end()
+    assert sender.entries == []
+
+
+def test_what_cannot_be_encoded() -> None:
+    """It is counted, and whoever ends the span or logs the record learns nothing of it."""
+    sender = _Kept()
+    telemetry = Telemetry.build(
+        "s", span_processors=[EncodingSpanProcessor(sender)], log_processors=[EncodingLogProcessor(sender)]
+    )
+    telemetry.tracer_provider.get_tracer("t").start_span("a", start_time=-1).end()
+    telemetry.logger_provider.get_logger("l").emit(LogRecord(body=object()))  # type: ignore[call-overload]
+    assert (len(sender.errors), sender.entries) == (2, [])

@@ -1,0 +1,297 @@
+"""Sending: attempts, outages, bounds, and the end, against a real receiver."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTracePartialSuccess,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
+
+from observability.fastpath.buffer import ENTRY_BYTES
+from observability.fastpath.destination import Destination, Signal
+from observability.fastpath.origin import Origin
+from observability.fastpath.sender import Sender
+from observability.fastpath.tally import Tally
+from observability.fastpath.wire import field
+from tests.observability.fastpath.receiver import PROTOBUF, Answer, Receiver
+
+ORIGIN = Origin(b"", b"", b"", b"")
+BUSY = Answer(503)
+
+Start = Callable[..., Sender]
+
+
+class Counts:
+    """What the metrics say."""
+
+    def __init__(self) -> None:
+        self._reader = InMemoryMetricReader()
+        self.provider = MeterProvider([self._reader], shutdown_on_exit=False)
+
+    def __call__(self) -> Counter[tuple[str, Any]]:
+        """The sums of all that counts spans, by the end of the metric's name and by the kind of error."""
+        counts: Counter[tuple[str, Any]] = Counter()
+        data = self._reader.get_metrics_data()
+        for resource in data.resource_metrics if data is not None else ():
+            for scope in resource.scope_metrics:
+                for metric in scope.metrics:
+                    for point in metric.data.data_points:
+                        if isinstance(point, NumberDataPoint) and point.value:
+                            name = metric.name.removeprefix("otel.sdk.")
+                            counts[name, (point.attributes or {}).get("error.type")] += int(point.value)
+        return counts
+
+
+@pytest.fixture
+def counts() -> Iterator[Counts]:
+    """Of all senders of a test."""
+    one = Counts()
+    yield one
+    one.provider.shutdown()
+
+
+@pytest.fixture
+def start(receiver: Receiver, counts: Counts) -> Iterator[Start]:
+    """Starts a sender to the receiver, with short times."""
+    senders: list[Sender] = []
+
+    def begin(**options: Any) -> Sender:
+        destination = Destination(Signal.TRACES, f"{receiver.url}/v1/traces", timeout_s=options.pop("timeout_s", 5))
+        tally = Tally(Signal.TRACES, destination.url, counts.provider, capacity=100)
+        defaults = {"delay_s": 60, "max_batch": 100, "max_entries": 1000, "close_timeout_s": 5, "first_delay_s": 0.01}
+        senders.append(Sender(destination, tally, **{**defaults, **options}))
+        return senders[-1]
+
+    yield begin
+    receiver.go_on.set()
+    for sender in senders:
+        sender.shutdown()
+
+
+def _add(sender: Sender, *names: str) -> None:
+    for name in names:
+        sender.add(ORIGIN, field(b"\x2a", name.encode()))
+
+
+def _until(true: Callable[[], bool]) -> None:
+    """Wait for another thread, at most as long as a test may take."""
+    while not true():
+        time.sleep(0.005)
+
+
+def test_flush(start: Start, receiver: Receiver, counts: Counts) -> None:
+    """What was added is sent in one request, in its order, and is counted."""
+    sender = start()
+    _add(sender, "a", "b")
+    assert sender.flush(5)
+    assert (receiver.names(), len(receiver.requests)) == (["a", "b"], 1)
+    assert counts() == {
+        ("processor.span.queue.capacity", None): 100,
+        ("processor.span.processed", None): 2,
+        ("exporter.span.exported", None): 2,
+    }
+
+
+def test_sent_by_time(start: Start, receiver: Receiver) -> None:
+    """Nothing waits longer than it may."""
+    _add(start(delay_s=0.01), "a")
+    _until(lambda: receiver.names() == ["a"])
+
+
+def test_sent_by_number(start: Start, receiver: Receiver) -> None:
+    """What makes a request is sent before its time, and no request has more."""
+    _add(start(max_batch=2), "a", "b")
+    _until(lambda: receiver.names() == ["a", "b"])
+    sender = start(max_batch=2)
+    receiver.go_on.clear()
+    _add(sender, "c", "d", "e", "f", "g")
+    receiver.go_on.set()
+    assert sender.flush(5)
+    assert receiver.names()[2:] == ["c", "d", "e", "f", "g"]
+    assert len(receiver.requests) >= 4
+
+
+def test_bytes_of_a_request(start: Start, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request has no more bytes than receivers take, unless one span alone has more."""
+    monkeypatch.setattr("observability.fastpath.sender.MAX_REQUEST_BYTES", 100)
+    sender = start()
+    names = ["a" * 300, "b" * 60, "c" * 30, "d" * 60]
+    _add(sender, *names)
+    assert sender.flush(5)
+    assert (receiver.names(), len(receiver.requests)) == (names, 3)
+
+
+def test_outage(start: Start, receiver: Receiver, counts: Counts) -> None:
+    """What was taken is sent once the receiver is back, in its order, and nothing of it is lost or counted as lost."""
+    sender = start()
+    receiver.answers += [BUSY] * 3
+    _add(sender, "a")
+    flushed = threading.Thread(target=sender.flush, args=(5,))
+    flushed.start()
+    _until(lambda: len(receiver.requests) >= 2)
+    _add(sender, "b")
+    flushed.join()
+    assert sender.flush(5)
+    assert receiver.names() == ["a", "a", "a", "a", "b"]
+    assert counts()["exporter.span.exported", None] == 2
+    assert not [name for name, error in counts() if error]
+
+
+def test_asked_to_wait(start: Start, receiver: Receiver) -> None:
+    """No attempt comes before the time that the receiver asks for, which may be now."""
+    sender = start(first_delay_s=600)
+    receiver.answers += [Answer(429, {"retry-after": "0"}), Answer(503, {"retry-after": "1"})]
+    _add(sender, "a")
+    began = time.monotonic()
+    assert sender.flush(10)
+    assert time.monotonic() - began >= 1
+    assert len(receiver.requests) == 3
+
+
+def test_given_up(start: Start, receiver: Receiver, counts: Counts) -> None:
+    """What the receiver takes not at all is given up in the end and counted, and what comes later is sent."""
+    sender = start(retry_for_s=0.05)
+    receiver.answers += [Answer(502, {"retry-after": "3600"})]
+    _add(sender, "a")
+    assert not sender.flush(5)
+    _add(sender, "b")
+    assert sender.flush(5)
+    assert (counts()["exporter.span.exported", "502"], counts()["exporter.span.exported", None]) == (1, 1)
+    assert counts()["exporter.span.inflight", None] == 0
+
+
+def test_refused(start: Start, receiver: Receiver, counts: Counts, caplog: pytest.LogCaptureFixture) -> None:
+    """What is refused for good is not sent again, is counted with the status, and a line says so."""
+    sender = start()
+    receiver.answers += [Answer(401)]
+    _add(sender, "a", "b")
+    assert not sender.flush(5)
+    assert (len(receiver.requests), counts()["exporter.span.exported", "401"]) == (1, 2)
+    assert "2 of 2 traces were not taken: 401" in caplog.text
+
+
+@pytest.mark.parametrize(("told", "rejected"), [(1, 1), (99, 2), (-1, 0)])
+def test_partial_success(start: Start, receiver: Receiver, counts: Counts, told: int, rejected: int) -> None:
+    """What the receiver did not want of a request is counted, and not sent again, whatever number it tells."""
+    partial = ExportTracePartialSuccess(rejected_spans=told, error_message="no room")
+    receiver.answers.append(
+        Answer(200, PROTOBUF, ExportTraceServiceResponse(partial_success=partial).SerializeToString())
+    )
+    sender = start()
+    _add(sender, "a", "b")
+    assert sender.flush(5) is not bool(rejected)
+    assert len(receiver.requests) == 1
+    assert counts()["exporter.span.exported", "rejected"] == rejected
+    assert counts()["exporter.span.exported", None] == 2 - rejected
+
+
+def test_too_large(start: Start, receiver: Receiver, counts: Counts) -> None:
+    """A request that is too large is sent in halves, and so on; only what is too large by itself is lost."""
+    receiver.max_bytes = 100
+    sender = start()
+    names = [letter * 30 for letter in "abcdef"] + ["x" * 200]
+    _add(sender, *names)
+    assert not sender.flush(5)
+    taken = [body for _, body in receiver.requests if len(body) <= receiver.max_bytes]
+    assert sum(name.encode() in body for body in taken for name in names) == 6
+    assert (counts()["exporter.span.exported", None], counts()["exporter.span.exported", "413"]) == (6, 1)
+    assert counts()["exporter.span.inflight", None] == 0
+
+
+def test_bounded_while_nobody_answers(start: Start, receiver: Receiver, counts: Counts) -> None:
+    """A receiver that hangs makes nobody wait and takes no more memory than the bound; the rest is counted."""
+    receiver.go_on.clear()
+    room = 50
+    sender = start(max_bytes=room * (ENTRY_BYTES + 3), max_batch=10)
+    _add(sender, *"a" * 1000)
+    assert (len(sender._buffer), counts()["processor.span.processed", "queue_full"]) == (room, 1000 - room)
+    receiver.go_on.set()
+    assert sender.flush(5)
+    assert receiver.names() == ["a"] * room
+    assert (len(sender._buffer), sender._buffer._bytes) == (0, 0)
+
+
+def test_shutdown_sends_what_is_left(start: Start, receiver: Receiver, counts: Counts) -> None:
+    """What waits is sent at the end, and what comes later is counted as that."""
+    sender = start()
+    _add(sender, "a")
+    assert sender.shutdown()
+    _add(sender, "b")
+    assert not sender.flush(5)
+    assert (receiver.names(), counts()["processor.span.processed", "already_shutdown"]) == (["a"], 1)
+    assert sender.shutdown()
+
+
+def test_shutdown_ends_a_wait(start: Start, receiver: Receiver) -> None:
+    """What waits for its next attempt has it at once when the process ends."""
+    sender = start(first_delay_s=600)
+    receiver.answers += [BUSY]
+    _add(sender, "a")
+    sender.flush(0)
+    _until(lambda: len(receiver.requests) == 1)
+    assert sender.shutdown()
+    assert receiver.names() == ["a", "a"]
+
+
+def test_shutdown_with_a_receiver_that_hangs(
+    start: Start, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The end takes no longer than it may, and a line says how many were not sent."""
+    receiver.go_on.clear()
+    sender = start(close_timeout_s=0.2)
+    _add(sender, "a")
+    began = time.monotonic()
+    assert not sender.shutdown()
+    assert time.monotonic() - began < 3
+    assert "1 of traces were not sent before the end" in caplog.text
+
+
+def test_shutdown_with_a_receiver_that_refuses(start: Start, receiver: Receiver, counts: Counts) -> None:
+    """What cannot be sent in the time that is left is given up and counted."""
+    sender = start(close_timeout_s=0.2, max_batch=1)
+    receiver.answers += [Answer(503, {"retry-after": "60"})] * 10
+    _add(sender, "a", "b", "c")
+    sender.shutdown()
+    _until(lambda: counts()["exporter.span.inflight", None] == 0)
+    given_up = counts()
+    assert given_up["exporter.span.exported", None] == 0
+    assert given_up["exporter.span.exported", "503"] + given_up["exporter.span.exported", "shutdown"] == 3
+
+
+def test_flush_is_bounded(start: Start, receiver: Receiver) -> None:
+    """Who flushes waits no longer than it says."""
+    receiver.go_on.clear()
+    sender = start()
+    _add(sender, "a")
+    assert not sender.flush(0.05)
+
+
+def test_nothing_is_logged_for_success(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    """A receiver that takes everything is no reason for a line."""
+    caplog.set_level(logging.INFO, "observability")
+    sender = start()
+    _add(sender, "a")
+    assert sender.flush(5)
+    assert caplog.text == ""
+
+
+def test_a_mistake_of_ours(start: Start, receiver: Receiver, counts: Counts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong with one request, the thread goes on with the next one."""
+    sender = start()
+    monkeypatch.setattr(sender._destination, "compress", lambda _: 1 / 0)
+    _add(sender, "a")
+    assert not sender.flush(5)
+    monkeypatch.undo()
+    _add(sender, "b")
+    assert sender.flush(5)
+    assert (receiver.names(), counts()["exporter.span.exported", "ZeroDivisionError"]) == (["b"], 1)
