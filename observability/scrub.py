@@ -29,14 +29,17 @@ _SQL_NAMES = frozenset({"db.query.text", "db.statement"})
 _QUERY_NAMES = frozenset({"url.query"})
 _TARGET_NAMES = frozenset({"http.target", "http.url", "url.full"})
 
-# One search decides whether a text can hold anything that the patterns below would cut. A search that minds the case
-# takes a fraction of the time of one that does not, so that most texts are looked at in lower case.
+# What decides whether a text can hold anything that the patterns below would cut, in lower case: for words a search of
+# each takes a tenth of the time of one pattern for all of them.
 _SUSPICIOUS_WORDS = (
-    r"://|\?\w|\[sql: |passw|pwd|secret|token|api[-_]?key|private|access[-_]?key|credential|authorization|cookie"
-    r"|bearer|basic |cvv|cvc|session|eyj|\d[ -]?\d{3}[ -]?\d{4}"
+    *("://", "[sql: ", "passw", "pwd", "secret", "token", "private", "credential", "authorization", "cookie"),
+    *("api-key", "api_key", "apikey", "access-key", "access_key", "accesskey"),
+    *("bearer", "basic ", "cvv", "cvc", "session", "eyj"),
 )
-_SUSPICIOUS = re.compile(_SUSPICIOUS_WORDS, re.IGNORECASE)
-_SUSPICIOUS_LOWER = re.compile(_SUSPICIOUS_WORDS)
+_SUSPICIOUS_QUERY = re.compile(r"\?\w")
+_SUSPICIOUS_DIGITS = re.compile(r"\d[ -]?\d{3}[ -]?\d{4}")
+# Letters that count as one of those words' where case does not matter, and have another one in lower case.
+_AS_GOOD_AS = str.maketrans("\u0130\u0131\u017f", "iis")
 # Each repetition is bounded or cannot give way to its neighbour, so that time is linear in the text's length.
 _URL = re.compile(r"[a-z][a-z0-9+.-]{0,20}://[^\s\"'<>\\`]+", re.IGNORECASE)
 # Up to the last @ before the path; a password may hold a raw slash, and what follows the colon is then no port.
@@ -167,10 +170,13 @@ def _string(name: str, value: str) -> tuple[str, bool]:
 
 
 def _is_suspicious(text: str) -> bool:
-    # Beyond ASCII there are other letters that count as one of these when case does not matter.
-    if text.isascii():
-        return _SUSPICIOUS_LOWER.search(text.lower()) is not None
-    return _SUSPICIOUS.search(text) is not None
+    lower = text.lower()
+    if not text.isascii():
+        lower = text.translate(_AS_GOOD_AS).lower()
+    for word in _SUSPICIOUS_WORDS:
+        if word in lower:
+            return True
+    return _SUSPICIOUS_QUERY.search(lower) is not None or _SUSPICIOUS_DIGITS.search(lower) is not None
 
 
 def _query(query: str) -> str:

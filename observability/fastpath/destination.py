@@ -35,7 +35,7 @@ _RETRYABLE = frozenset(
         HTTPStatus.GATEWAY_TIMEOUT,
     }
 )
-_NOT_SENT = (requests.ConnectionError, requests.Timeout)
+_NOT_SENT = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 _CREDENTIAL_PROVIDERS = (
     "OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER",
     "OTEL_PYTHON_EXPORTER_OTLP_HTTP_{}_CREDENTIAL_PROVIDER",
@@ -196,7 +196,7 @@ def _variable(signal: Signal, name: str) -> str | None:
 
 
 def _outcome(answer: requests.Response, signal: Signal) -> Outcome:
-    content = answer.raw.read(MAX_ANSWER_BYTES, decode_content=True)
+    content = next(answer.iter_content(MAX_ANSWER_BYTES), b"")
     if not HTTPStatus.OK <= answer.status_code < HTTPStatus.MULTIPLE_CHOICES:
         return Outcome(
             str(answer.status_code),

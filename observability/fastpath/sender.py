@@ -37,6 +37,8 @@ FIRST_DELAY_S: Final = 1.0
 MAX_DELAY_S: Final = 30.0
 JITTER: Final = 0.2
 
+_LAST_WORDS_S = 0.05  # to count and tell what could not be sent, once the time for sending is over
+
 _logger = logging.getLogger(__name__)
 
 
@@ -133,7 +135,7 @@ class Sender:
             self._give_up_at = time.monotonic() + self._close_timeout_s
             self._stopping.set()
             self._wake.put(None)
-            self._thread.join(self._close_timeout_s)
+            self._thread.join(self._close_timeout_s + _LAST_WORDS_S)
             if left := len(self._buffer):
                 _logger.warning("%s of %s were not sent before the end", left, self._destination.signal.value)
         return not self._thread.is_alive() and not len(self._buffer)
@@ -149,6 +151,8 @@ class Sender:
 
     def _begin_again(self) -> None:
         """In a forked process: what waited is the parent's to send, and so are its connections."""
+        if self._stopping.is_set():
+            return
         self._buffer.clear()
         self._destination.reopen()
         self._start()

@@ -73,12 +73,13 @@ class SpanEncoder:
         self._attributes.add(attributes, parts, cut)
         if dropped := span.dropped_attributes:
             count(b"\x50", dropped, parts)
-        if events := span.events:
-            self._events(events, parts, cut)
+        # The public properties copy even what is empty, at the cost of a tenth of all this.
+        if span._events:  # noqa: SLF001
+            self._events(span.events, parts, cut)
         if dropped := span.dropped_events:
             count(b"\x60", dropped, parts)
-        if links := span.links:
-            self._links(links, parts, cut)
+        if span._links:  # noqa: SLF001
+            self._links(span.links, parts, cut)
         if dropped := span.dropped_links:
             count(b"\x70", dropped, parts)
         parts.append(_SPAN_REMOTE if parent is not None and parent.is_remote else _SPAN_LOCAL)

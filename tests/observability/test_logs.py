@@ -222,7 +222,12 @@ def test_pipeline_is_not_exported() -> None:
     provider = LoggerProvider(shutdown_on_exit=False)
     provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
     configure_logging("orders", provider, stream=stream)
-    for name in ("opentelemetry.exporter.otlp", "urllib3.connectionpool", "opentelemetry.sdk.trace"):
+    for name in (
+        "opentelemetry.exporter.otlp",
+        "observability.fastpath.sender",
+        "urllib3.connectionpool",
+        "opentelemetry.sdk.trace",
+    ):
         logging.getLogger(name).error("cannot connect")
     assert exporter.get_finished_logs() == ()
     loggers = [json.loads(line)["logger"] for line in stream.getvalue().splitlines()]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -158,3 +161,32 @@ def test_text_made_to_be_slow(monkeypatch: pytest.MonkeyPatch, text: str) -> Non
     """No text makes a pattern try its every part anew: one whose time grows with the square would never end here."""
     monkeypatch.setattr(scrub, "MAX_TEXT", 10**7)
     scrub_text(text * 100_000)
+
+
+_ONE_PATTERN = re.compile(
+    r"://|\?\w|\[SQL: |passw|pwd|secret|token|api[-_]?key|private|access[-_]?key|credential|authorization|cookie"
+    r"|bearer|basic |cvv|cvc|session|eyJ|\d[ -]?\d{3}[ -]?\d{4}",
+    re.IGNORECASE,
+)
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [*"PasSWdtokKeNi:/?w[SQL]é0 -_\u017f\u212a\u0131\u0130\u0663", "api", "key", "\u017fecret", "1234"]
+        ),
+        max_size=12,
+    )
+)
+def test_suspicious(parts: list[str]) -> None:
+    """The quick look finds all that one pattern of everything would, in every case and script."""
+    text = "".join(parts)
+    if _ONE_PATTERN.search(text):
+        assert scrub._is_suspicious(text)
+
+
+def test_letters_of_the_same_word() -> None:
+    """The quick look knows every letter that counts as one of a word's where case does not matter."""
+    letter = re.compile("[a-z]", re.IGNORECASE)
+    other = [chr(code) for code in range(128, sys.maxunicode + 1) if letter.match(chr(code))]
+    assert [one for one in other if not one.translate(scrub._AS_GOOD_AS).lower().isascii()] == []
