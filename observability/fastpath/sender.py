@@ -109,12 +109,12 @@ class Sender:
         if self._stopping.is_set():
             self._tally.dropped(1, ALREADY_SHUTDOWN)
             return
-        match self._buffer.add((origin, body)):
-            case Room.DUE:
-                self._wake.put(None)
-            case Room.NONE:
-                self._refused += 1
-                self._tally.dropped(1, QUEUE_FULL)
+        room = self._buffer.add((origin, body))
+        if room is Room.DUE:
+            self._wake.put(None)
+        elif room is Room.NONE:
+            self._refused += 1
+            self._tally.dropped(1, QUEUE_FULL)
 
     def drop(self, error: Exception) -> None:
         """Count what could not be encoded."""
@@ -136,6 +136,10 @@ class Sender:
             self._stopping.set()
             self._wake.put(None)
             self._thread.join(self._close_timeout_s + _LAST_WORDS_S)
+            if not self._thread.is_alive() and (late := self._buffer.take()):
+                # They were added while the thread looked for the last time.
+                self._tally.dropped(len(late), ALREADY_SHUTDOWN)
+                self._buffer.release(late)
             if left := len(self._buffer):
                 _logger.warning("%s of %s were not sent before the end", left, self._destination.signal.value)
         return not self._thread.is_alive() and not len(self._buffer)
