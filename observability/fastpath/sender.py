@@ -93,6 +93,7 @@ class Sender:
         self._buffer = Buffer(max_bytes=max_bytes, max_entries=max_entries, due=max_batch)
         self._give_up_at = float("inf")
         self._refused = self._complained_of = 0
+        self._lost = False
         tally.watch(self._buffer.__len__)
         self._start()
         begin_again = weakref.WeakMethod(self._begin_again)
@@ -142,7 +143,7 @@ class Sender:
                 self._buffer.release(late)
             if left := len(self._buffer):
                 _logger.warning("%s of %s were not sent before the end", left, self._destination.signal.value)
-        return not self._thread.is_alive() and not len(self._buffer)
+        return not self._thread.is_alive() and not self._lost
 
     def _start(self) -> None:
         self._stopping = threading.Event()
@@ -188,6 +189,8 @@ class Sender:
             self._tally.sending(len(batch))
             succeeded = self._send(batch) and succeeded
             self._buffer.release(batch)
+        if not succeeded and self._stopping.is_set():
+            self._lost = True
         refused = self._refused
         if refused > self._complained_of:
             _logger.warning(
