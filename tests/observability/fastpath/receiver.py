@@ -58,7 +58,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         encoding = self.headers.get("content-encoding")
         body = gzip.decompress(body) if encoding == "gzip" else zlib.decompress(body) if encoding else body
-        self.server.requests.append(({"path": self.path, **{k.lower(): v for k, v in self.headers.items()}}, body))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.server.requests.append(({"path": self.path, "port": str(self.client_address[1]), **headers}, body))
         self.server.go_on.wait(20)
         if len(body) > self.server.max_bytes:
             answer = Answer(413)

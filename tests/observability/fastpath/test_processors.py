@@ -136,6 +136,13 @@ def test_fork(receiver: Receiver) -> None:
     """Parent and child each send their own, once, also if a lock was held when they parted."""
     assert _run(FORK, receiver)[-1] == "True 0"
     assert sorted(receiver.names()) == ["before", "child", "parent"]
+    ports = {
+        name: headers["port"]
+        for headers, body in receiver.requests
+        for name in receiver.names()
+        if name.encode() in body
+    }
+    assert ports["child"] != ports["before"]
 
 
 def test_beside_others() -> None:
