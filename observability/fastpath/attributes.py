@@ -122,7 +122,7 @@ def plain(attributes: Mapping[str, Any], tag: bytes) -> bytes:
         try:
             parts.append(field(tag, key_value(key, value)))
         except (ValueError, TypeError) as error:
-            _logger.warning("attribute %s cannot be exported: %s", key, error)
+            _logger.warning("attribute %r cannot be exported: %s", key, error)
     return b"".join(parts)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import given
@@ -28,6 +29,14 @@ IN_SPAN = set_span_in_context(
     NonRecordingSpan(SpanContext(1, 2, is_remote=False, trace_flags=TraceFlags(1))), Context()
 )
 RESOURCES = [Resource({"service.name": "s"}), Resource({}, "https://opentelemetry.io/schemas/1.40.0")]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _silence() -> Iterator[None]:
+    """What is logged of lone surrogates cannot be sent between the processes of a test run."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
 
 
 class Kept(LogRecordExporter):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import given
@@ -30,6 +31,14 @@ from observability.export import ScrubbingSpanExporter
 from observability.fastpath.origin import Origins, request
 from observability.fastpath.spans import SpanEncoder
 from tests.observability.fastpath.values import ATTRIBUTES, CLEAN_TEXTS
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _silence() -> Iterator[None]:
+    """What is logged of lone surrogates cannot be sent between the processes of a test run."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
 
 
 class Kept(SpanProcessor, SpanExporter):
