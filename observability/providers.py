@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from opentelemetry import _logs, metrics, trace
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
@@ -39,6 +39,9 @@ from observability.export import ScrubbingLogExporter, ScrubbingSpanExporter
 from observability.logs import configure_logging
 from observability.scrub import MAX_TEXT, scrub_attributes
 from observability.unfinished import UnfinishedSpans
+
+if TYPE_CHECKING:
+    from observability.fastpath.processors import EncodingLogProcessor, EncodingSpanProcessor
 
 CLOSE_TIMEOUT_S = 5.0
 
@@ -72,11 +75,13 @@ class Telemetry:
         meter_provider: MeterProvider,
         logger_provider: LoggerProvider,
         close_timeout_s: float = CLOSE_TIMEOUT_S,
+        sent_all: Sequence[Callable[[], bool]] = (),
     ) -> None:
         self.tracer_provider = tracer_provider
         self.meter_provider = meter_provider
         self.logger_provider = logger_provider
         self._close_timeout_s = close_timeout_s
+        self._sent_all = sent_all
         self._closing = threading.Lock()
         self._closed: bool | None = None
 
@@ -121,8 +126,11 @@ class Telemetry:
         meter_provider = MeterProvider(metric_readers=readers, resource=resource, shutdown_on_exit=False)
         tracer_provider = TracerProvider(resource=resource, shutdown_on_exit=False, meter_provider=meter_provider)
         fast = _choice("CLEARSPAN_FASTPATH", "on", "off") != "off"
+        sent_all: list[Callable[[], bool]] = []
         for name, make_span_exporter in _exporters("traces", _SPAN_EXPORTERS):
             span_processor = _fast_spans(meter_provider, close_timeout_s) if fast and name == "otlp" else None
+            if span_processor is not None:
+                sent_all.append(span_processor.sent_all)
             tracer_provider.add_span_processor(
                 span_processor
                 or BatchSpanProcessor(ScrubbingSpanExporter(make_span_exporter()), meter_provider=meter_provider)
@@ -133,6 +141,8 @@ class Telemetry:
         logger_provider = LoggerProvider(resource=resource, shutdown_on_exit=False, meter_provider=meter_provider)
         for name, make_log_exporter in _exporters("logs", _LOG_EXPORTERS):
             log_processor = _fast_logs(meter_provider, close_timeout_s) if fast and name == "otlp" else None
+            if log_processor is not None:
+                sent_all.append(log_processor.sent_all)
             logger_provider.add_log_record_processor(
                 log_processor
                 or BatchLogRecordProcessor(ScrubbingLogExporter(make_log_exporter()), meter_provider=meter_provider)
@@ -140,7 +150,7 @@ class Telemetry:
         trace.set_tracer_provider(tracer_provider)
         metrics.set_meter_provider(meter_provider)
         _logs.set_logger_provider(logger_provider)
-        telemetry = cls(tracer_provider, meter_provider, logger_provider, close_timeout_s)
+        telemetry = cls(tracer_provider, meter_provider, logger_provider, close_timeout_s, sent_all)
         configure_logging(
             telemetry.service_name,
             logger_provider,
@@ -223,7 +233,7 @@ class Telemetry:
                 self._closed = _all_within(
                     timeout_s,
                     [self.tracer_provider.shutdown, self.meter_provider.shutdown, self.logger_provider.shutdown],
-                )
+                ) and all(sent_all() for sent_all in self._sent_all)
             return self._closed
 
 
@@ -348,7 +358,7 @@ def _exporters(signal: str, known: Mapping[str, Callable[[], _Exporter]]) -> lis
 # The fast path and requests, which it sends with, are imported when they are asked for too.
 
 
-def _fast_spans(meter_provider: MeterProvider, close_timeout_s: float) -> SpanProcessor | None:
+def _fast_spans(meter_provider: MeterProvider, close_timeout_s: float) -> EncodingSpanProcessor | None:
     """What encodes spans as they end; None where it does not cover what the variables ask for."""
     if not _otlp_over_http("traces"):
         return None
@@ -360,7 +370,7 @@ def _fast_spans(meter_provider: MeterProvider, close_timeout_s: float) -> SpanPr
     return EncodingSpanProcessor(sender) if sender is not None else None
 
 
-def _fast_logs(meter_provider: MeterProvider, close_timeout_s: float) -> LogRecordProcessor | None:
+def _fast_logs(meter_provider: MeterProvider, close_timeout_s: float) -> EncodingLogProcessor | None:
     """What encodes log records as they are emitted; None where it does not cover what the variables ask for."""
     if not _otlp_over_http("logs"):
         return None

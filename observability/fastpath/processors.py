@@ -19,6 +19,7 @@ class EncodingSpanProcessor(SpanProcessor):
     def __init__(self, sender: Sender) -> None:
         """Hand them to a sender, which is shut down with this."""
         self._sender = sender
+        self._sent_all = False
         self._encoder = SpanEncoder()
         self._origins = Origins()
 
@@ -43,8 +44,12 @@ class EncodingSpanProcessor(SpanProcessor):
         return self._sender.flush(timeout_millis / 1000)
 
     def shutdown(self) -> None:
-        """Send what is left, within the sender's bound."""
-        self._sender.shutdown()
+        """Send what is left, within the sender's bound; `sent_all` tells how it went."""
+        self._sent_all = self._sender.shutdown()
+
+    def sent_all(self) -> bool:
+        """Whether nothing was left unsent at the end, which the SDK's providers do not hand on."""
+        return self._sent_all
 
 
 class EncodingLogProcessor(LogRecordProcessor):
@@ -53,6 +58,7 @@ class EncodingLogProcessor(LogRecordProcessor):
     def __init__(self, sender: Sender) -> None:
         """Hand them to a sender, which is shut down with this."""
         self._sender = sender
+        self._sent_all = False
         self._encoder = LogEncoder()
         self._origins = Origins()
         self._no_resource = Resource({})
@@ -72,5 +78,9 @@ class EncodingLogProcessor(LogRecordProcessor):
         return self._sender.flush(timeout_millis / 1000)
 
     def shutdown(self) -> None:
-        """Send what is left, within the sender's bound."""
-        self._sender.shutdown()
+        """Send what is left, within the sender's bound; `sent_all` tells how it went."""
+        self._sent_all = self._sender.shutdown()
+
+    def sent_all(self) -> bool:
+        """Whether nothing was left unsent at the end, which the SDK's providers do not hand on."""
+        return self._sent_all
