@@ -116,9 +116,11 @@ class BoundedConnection(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Wait for the rest of a body that nobody read, as long as for a head."""
+        """Wait for the rest of a body that nobody read, or of a pipelined request's head, whose time begins now."""
         super().on_response_complete()
-        if self._in_message and not self._in_head:
+        if self._in_head:
+            self._stop_waiting()
+        if self._in_message:
             self._wait_for_head()
 
     def send_400_response(self, msg: str) -> None:

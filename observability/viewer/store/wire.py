@@ -21,9 +21,10 @@ from opentelemetry.proto.resource.v1 import resource_pb2
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 MAX_GROUPS = 100_000
-MAX_RECORDS = 1_000_000  # of one scope
+MAX_RECORDS = 1_000_000
 _MANY_BYTES = 1024 * 1024
 _VARINT, _FIXED_64, _LENGTH_DELIMITED, _FIXED_32 = 0, 1, 2, 5
+_LOWEST_TAG = 8  # of the field 1
 _PACKAGE = "clearspan.viewer"
 
 
@@ -80,35 +81,37 @@ def split(body: bytes) -> Iterator[Group]:
 
     Raises:
         google.protobuf.message.DecodeError: The body is not such a message, or has more than `MAX_GROUPS` resources and
-            scopes or `MAX_RECORDS` records of one scope; records may still be none.
+            scopes or, where these are many bytes, `MAX_RECORDS` records; records may still be none.
     """
     # Level by level, and counted before they are decoded: millions of empty messages fit into a body, and decoded take
     # many times their bytes.
-    _check_fields(body, MAX_GROUPS)
-    resources = _batch.FromString(body).resources
-    groups = len(resources)
-    for of_resource in resources:
-        _check_fields(of_resource, MAX_GROUPS)
+    groups_left, records_left = MAX_GROUPS, MAX_RECORDS
+    groups_left -= _count_fields(body, groups_left)
+    for of_resource in _batch.FromString(body).resources:
+        groups_left -= _count_fields(of_resource, groups_left)
         resourced = _resourced.FromString(of_resource)
-        groups += len(resourced.scopes)
-        if groups > MAX_GROUPS:
-            raise DecodeError(f"more than {MAX_GROUPS} resources and scopes")
         for of_scope in resourced.scopes:
             if len(of_scope) > _MANY_BYTES:
-                _check_fields(of_scope, MAX_RECORDS)
+                records_left -= _count_fields(of_scope, records_left)
             scoped = _scoped.FromString(of_scope)
             yield Group(resourced.resource, scoped.scope, scoped.records)
 
 
-def _check_fields(encoded: bytes, most: int) -> None:
-    """Raise if a message has more fields; one that is broken is left to whoever decodes it."""
+def _count_fields(encoded: bytes, most: int) -> int:
+    """How many fields a message has; one that is broken is left to whoever decodes it.
+
+    Raises:
+        google.protobuf.message.DecodeError: There are more.
+    """
     at, size, count = 0, len(encoded), 0
     while at < size:
         count += 1
         if count > most:
-            raise DecodeError(f"more than {most} fields")
+            raise DecodeError(f"more than {MAX_GROUPS} resources and scopes, or {MAX_RECORDS} records")
         tag, at = _varint(encoded, at)
         wire_type = tag & 7
+        if tag < _LOWEST_TAG or wire_type > _FIXED_32:
+            break
         if wire_type == _LENGTH_DELIMITED:
             length, at = _varint(encoded, at)
             at += length
@@ -118,6 +121,7 @@ def _check_fields(encoded: bytes, most: int) -> None:
             at += 8
         elif wire_type == _FIXED_32:
             at += 4
+    return count
 
 
 def _varint(encoded: bytes, at: int) -> tuple[int, int]:

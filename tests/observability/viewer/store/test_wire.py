@@ -109,7 +109,7 @@ def test_too_many_fields(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
     """Fields are counted whatever they are, before they are decoded."""
     monkeypatch.setattr(wire, "MAX_GROUPS", 10)
     many = body * (11 if len(body) < 20 else 1)
-    with pytest.raises(DecodeError, match="more than 10"):
+    with pytest.raises(DecodeError, match="more than"):
         list(split(many))
 
 
@@ -119,7 +119,7 @@ def test_too_many_records(monkeypatch: pytest.MonkeyPatch) -> None:
     body = join([Group(b"", b"", [bytes(10)] * 11)])
     assert len(next(iter(split(body))).records) == 11
     monkeypatch.setattr(wire, "_MANY_BYTES", 0)
-    with pytest.raises(DecodeError, match="more than 10"):
+    with pytest.raises(DecodeError, match="more than"):
         list(split(body))
 
 
