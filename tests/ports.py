@@ -12,8 +12,9 @@ from observability.launcher import BASE_PORT, GRPC_PORT, OTLP_PORT, PAGE_PORT
 
 def free_base_port(services: Sequence[int] = (BASE_PORT,)) -> int:
     """A `--port` with which the services of these ports, the pages and the receivers all find theirs free."""
-    # Two test runs on one machine look in different places, since a port found free is not held until it is used.
-    for base in range(20_000 + os.getpid() % 500 * 37, 40_000, 37):
+    # Two test runs on one machine look in different places, since a port found free is not held until it is used. All
+    # are below those that Linux gives to connections, for the same reason.
+    for base in range(10_000 + os.getpid() % 350 * 37, 24_000, 37):
         with ExitStack() as held:
             try:
                 for port in (*services, PAGE_PORT, OTLP_PORT, GRPC_PORT):

@@ -31,6 +31,19 @@ SERVICES = [
 TRACES, *_ = EXPORTS = [f"/{name}Service/Export" for name in SERVICES]
 
 
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """As everywhere, but for all tests together."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module", autouse=True)
+async def one_loop() -> AsyncIterator[None]:
+    """All tests have one event loop, since gRPC tells it of what has ended even when the test has."""
+    yield
+    await asyncio.sleep(0.1)
+
+
 @asynccontextmanager
 async def _receiving(store: Store, *, bodies: Bodies | None = None, token: Token | None = None) -> AsyncIterator[str]:
     """A server on a free port."""
