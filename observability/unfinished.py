@@ -10,10 +10,8 @@ can tell a span that takes long from one whose process is gone.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-import weakref
 from collections.abc import Sequence
 from typing import Final
 
@@ -25,6 +23,7 @@ from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportRes
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import format_span_id, set_span_in_context
 
+from observability.fork import call_in_child
 from observability.telemetry import RUNNING, RUNNING_KIND, RUNNING_NAME, RUNNING_PARENT
 
 ROUND_S: Final = 0.25
@@ -73,14 +72,7 @@ class UnfinishedSpans(SpanProcessor):
         self._round = 0
         self._complained_of, self._quiet_until = 0, 0.0
         self._start_thread()
-        begin_again = weakref.WeakMethod(self._begin_again)
-
-        def after_fork() -> None:
-            if found := begin_again():
-                found()
-
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=after_fork)
+        call_in_child(self._begin_again)
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - the interface's
         """Watch a span."""

@@ -60,13 +60,13 @@ def _skip(body: bytes, at: int) -> int:
         left -= 1
         kind = body[at]
         at += 1
-        if kind < 0x80 or kind >= 0xE0:  # noqa: PLR2004 - short numbers, here and below short maps, arrays and texts
+        if kind < 0x80 or kind >= 0xE0:  # noqa: PLR2004 - short numbers
             continue
-        if kind < 0x90:  # noqa: PLR2004
+        if kind < 0x90:  # noqa: PLR2004 - short maps
             left += 2 * (kind & 0x0F)
-        elif kind < 0xA0:  # noqa: PLR2004
+        elif kind < 0xA0:  # noqa: PLR2004 - short arrays
             left += kind & 0x0F
-        elif kind < 0xC0:  # noqa: PLR2004
+        elif kind < 0xC0:  # noqa: PLR2004 - short texts
             at += kind & 0x1F
         elif kind in _FIXED:
             at += _FIXED[kind]

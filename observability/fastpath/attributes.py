@@ -11,6 +11,7 @@ from opentelemetry.attributes import BoundedAttributes
 
 from observability.fastpath.wire import double, field, int64, varint
 from observability.scrub import scrub_attribute, scrub_attributes
+from observability.telemetry import SCRUBBED
 
 MAX_REMEMBERED: Final = 4096
 """Pairs of key and value whose bytes are remembered, of each kind; beyond them all are forgotten."""
@@ -61,6 +62,23 @@ class Attributes:
             else:
                 encoded = self._other(pair, cut, at)
             parts.append(encoded)
+
+    def tell(self, cut: list[str], attributes: Mapping[str, Any], parts: list[bytes], first: int) -> None:
+        """Append an attribute that names what was cut, if anything was, or put it in the place of one of that name.
+
+        Args:
+            cut: Paths of what was cut.
+            attributes: The message's own, whose parts `add` appended.
+            parts: Of the message.
+            first: Where in `parts` those of the attributes begin.
+        """
+        if not cut:
+            return
+        paths = plain({SCRUBBED: cut}, self._tag)
+        if SCRUBBED in attributes:
+            parts[first + list(attributes).index(SCRUBBED)] = paths
+        else:
+            parts.append(paths)
 
     def _text(self, pair: tuple[str, str], cut: list[str], at: str) -> bytes:
         key, value = pair

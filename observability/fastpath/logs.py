@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from struct import Struct
-from typing import Any, Final
+from typing import Any
 
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.sdk._logs import ReadWriteLogRecord
 
-from observability.fastpath.attributes import MAX_REMEMBERED_CHARACTERS, Attributes, any_value, copied, plain, remember
+from observability.fastpath.attributes import MAX_REMEMBERED_CHARACTERS, Attributes, any_value, copied, remember
 from observability.fastpath.wire import count, field, text
 from observability.scrub import scrub_attributes, scrub_text
-from observability.telemetry import SCRUBBED
-
-_ATTRIBUTE: Final = b"\x32"
 
 _times = Struct("<BQBQ").pack
 _flags = Struct("<BI").pack
@@ -27,7 +24,7 @@ class LogEncoder:
     """Encodes log records. Threads may share one."""
 
     def __init__(self) -> None:
-        self._attributes = Attributes(_ATTRIBUTE)
+        self._attributes = Attributes(b"\x32")
         self._severities: dict[tuple[SeverityNumber | None, str | None], bytes] = {}
 
     def encode(self, emitted: ReadWriteLogRecord) -> bytes:
@@ -58,12 +55,7 @@ class LogEncoder:
         parts.append(field(b"\x2a", _body(record.body, cut)))
         if record.event_name:
             parts.append(field(b"\x62", text(record.event_name)))
-        if cut:
-            paths = plain({SCRUBBED: cut}, _ATTRIBUTE)
-            if SCRUBBED in attributes:
-                parts[first + list(attributes).index(SCRUBBED)] = paths
-            else:
-                parts.append(paths)
+        self._attributes.tell(cut, attributes, parts, first)
         return b"".join(parts)
 
     def _severity(self, number: SeverityNumber | None, name: str | None) -> bytes:

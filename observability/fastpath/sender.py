@@ -7,12 +7,10 @@ https://opentelemetry.io/docs/specs/otlp/#failures.
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import random
 import threading
 import time
-import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -23,6 +21,7 @@ from observability.fastpath.buffer import Buffer, Entry, Room
 from observability.fastpath.destination import Destination, Outcome
 from observability.fastpath.origin import Origin, request
 from observability.fastpath.tally import ALREADY_SHUTDOWN, NOT_ENCODED, QUEUE_FULL, Tally
+from observability.fork import call_in_child
 
 MAX_BUFFER_BYTES: Final = 16 * 1024 * 1024
 """Of each signal, with what is being sent."""
@@ -96,14 +95,7 @@ class Sender:
         self._lost = False
         tally.watch(self._buffer.__len__)
         self._start()
-        begin_again = weakref.WeakMethod(self._begin_again)
-
-        def after_fork() -> None:
-            if found := begin_again():
-                found()
-
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=after_fork)
+        call_in_child(self._begin_again)
 
     def add(self, origin: Origin, body: bytes) -> None:
         """Take an entry, or count it as dropped."""

@@ -12,12 +12,10 @@ from typing import Final
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
-from observability.fastpath.attributes import MAX_REMEMBERED_CHARACTERS, Attributes, copied, plain, remember
+from observability.fastpath.attributes import MAX_REMEMBERED_CHARACTERS, Attributes, copied, remember
 from observability.fastpath.wire import count, field, text, varint
 from observability.scrub import scrub_text
-from observability.telemetry import SCRUBBED
 
-_ATTRIBUTE: Final = b"\x4a"
 _KINDS: Final = {
     # By id, since to hash a member of an enumeration takes as long as all the rest of a look-up.
     id(SpanKind.INTERNAL): b"\x30\x01",
@@ -43,7 +41,7 @@ class SpanEncoder:
     """Encodes spans. Threads may share one."""
 
     def __init__(self) -> None:
-        self._attributes = Attributes(_ATTRIBUTE)
+        self._attributes = Attributes(b"\x4a")
         self._event_attributes = Attributes(b"\x1a")
         self._link_attributes = Attributes(b"\x22")
         self._names: dict[str, bytes] = {}
@@ -74,23 +72,18 @@ class SpanEncoder:
         if dropped := span.dropped_attributes:
             count(b"\x50", dropped, parts)
         # The public properties copy even what is empty, at the cost of a tenth of all this.
-        if span._events:  # noqa: SLF001
+        if span._events:  # noqa: SLF001 - as said above
             self._events(span.events, parts, cut)
         if dropped := span.dropped_events:
             count(b"\x60", dropped, parts)
-        if span._links:  # noqa: SLF001
+        if span._links:  # noqa: SLF001 - the same
             self._links(span.links, parts, cut)
         if dropped := span.dropped_links:
             count(b"\x70", dropped, parts)
         parts.append(_SPAN_REMOTE if parent is not None and parent.is_remote else _SPAN_LOCAL)
         parts.append(self._name(span.name, cut))
         parts.append(_status(span.status, cut))
-        if cut:
-            paths = plain({SCRUBBED: cut}, _ATTRIBUTE)
-            if SCRUBBED in attributes:
-                parts[first + list(attributes).index(SCRUBBED)] = paths
-            else:
-                parts.append(paths)
+        self._attributes.tell(cut, attributes, parts, first)
         return b"".join(parts)
 
     def _name(self, name: str, cut: list[str]) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 from observability.viewer.in_flight import MAX_REQUESTS, SILENT_NS, Usual, in_flight_json
 from observability.viewer.ingest import ingest_logs
@@ -96,8 +95,7 @@ def test_at_most_so_many(store: Store) -> None:
 def test_what_is_usual_is_remembered(store: Store) -> None:
     """Statistics are not counted again for each answer."""
     now = [0.0]
-    clock: Callable[[], float] = lambda: now[0]  # noqa: E731
-    usual = Usual(store, now=clock)
+    usual = Usual(store, now=lambda: now[0])
     assert usual.durations_ns() == {}
     begun_ns = time.time_ns() - START_NS
     for index in range(1, 6):
