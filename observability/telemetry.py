@@ -33,6 +33,10 @@ RUNNING_KIND: Final = "clearspan.span.kind"
 RUNNING_PARENT: Final = "clearspan.span.parent_id"
 """In hexadecimal; a root has none."""
 
+SPOOLED: Final = Instrument(
+    "clearspan.exporter.spooled", "{item}", "Spans or log records that wait on disk for a receiver that is away."
+)
+
 EVENT_LOOP_LAG: Final = Instrument(
     "clearspan.event_loop.lag",
     "s",

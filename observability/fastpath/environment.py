@@ -3,18 +3,21 @@
 `OTEL_BSP_*` for spans and `OTEL_BLRP_*` for log records: `SCHEDULE_DELAY` and `MAX_EXPORT_BATCH_SIZE` mean what they
 mean to the SDK, and so does `MAX_QUEUE_SIZE` where it is set, beside the bound in bytes. `EXPORT_TIMEOUT` means
 nothing, as it does to the SDK. `OTEL_EXPORTER_OTLP_TIMEOUT` bounds one request, and not all attempts together.
+`CLEARSPAN_SPOOL` names a folder where requests wait that the receiver does not take.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import Final
 
 from opentelemetry.metrics import MeterProvider, NoOpMeterProvider
 
 from observability.fastpath.destination import Destination, Signal
 from observability.fastpath.sender import Sender
+from observability.fastpath.spool import MAX_SPOOL_BYTES, Spool
 from observability.fastpath.tally import Tally
 
 MAX_ENTRIES: Final = 65_536
@@ -59,7 +62,19 @@ def sender_from_environment(signal: Signal, meter_provider: MeterProvider, *, cl
         max_batch=max_batch,
         max_entries=max_entries,
         close_timeout_s=SENDING_SHARE * close_timeout_s,
+        spool=_spool(signal),
     )
+
+
+def _spool(signal: Signal) -> Spool | None:
+    folder = os.environ.get("CLEARSPAN_SPOOL")
+    if not folder:
+        return None
+    max_bytes = _number("CLEARSPAN_SPOOL_MAX_BYTES", MAX_SPOOL_BYTES)
+    try:
+        return Spool(Path(folder) / signal.value, max_bytes=max_bytes)
+    except OSError as error:
+        raise ValueError(f"CLEARSPAN_SPOOL={folder!r} cannot be written to: {error.strerror}") from error
 
 
 def _number(variable: str, default: int) -> int:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from observability.fastpath.attributes import plain
+from observability.fastpath.destination import Signal
 from observability.fastpath.wire import field, text
 
 MAX_ORIGINS: Final = 1024
@@ -75,6 +78,27 @@ def request(items: Iterable[tuple[Origin, bytes]]) -> bytes:
         )
         for (resource, resource_schema), scopes in resources.items()
     )
+
+
+def halves(signal: Signal, body: bytes) -> list[tuple[bytes, int]]:
+    """Two requests in the place of one of several items, and the number of items in each."""
+    kind = ExportTraceServiceRequest if signal is Signal.TRACES else ExportLogsServiceRequest
+    first, second = kind.FromString(body), kind.FromString(body)
+    first_items, second_items = _items(first), _items(second)
+    number = sum(map(len, first_items))
+    left = middle = number // 2
+    for early, late in zip(first_items, second_items, strict=True):
+        kept = min(left, len(early))
+        del early[kept:], late[:kept]
+        left -= kept
+    return [(first.SerializeToString(), middle), (second.SerializeToString(), number - middle)]
+
+
+def _items(request: ExportTraceServiceRequest | ExportLogsServiceRequest) -> list[Any]:
+    """The lists of items, which may be changed."""
+    if isinstance(request, ExportTraceServiceRequest):
+        return [scope.spans for resource in request.resource_spans for scope in resource.scope_spans]
+    return [scope.log_records for resource in request.resource_logs for scope in resource.scope_logs]
 
 
 def _encode(resource: Resource, scope: InstrumentationScope | None) -> Origin:

@@ -19,7 +19,8 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from observability.fastpath.buffer import Buffer, Entry, Room
 from observability.fastpath.destination import Destination, Outcome
-from observability.fastpath.origin import Origin, request
+from observability.fastpath.origin import Origin, halves, request
+from observability.fastpath.spool import Spool
 from observability.fastpath.tally import ALREADY_SHUTDOWN, NOT_ENCODED, QUEUE_FULL, Tally
 from observability.fork import call_in_child
 
@@ -54,6 +55,9 @@ class Sender:
 
     What has no room is dropped, not what was taken before: that is sent, unless the receiver refuses it, or takes
     nothing for `RETRY_FOR_S`, or the process ends. All of that is counted.
+
+    With a spool, a request that the receiver does not take now waits on the disk, with no other limit than its size,
+    and what comes after it waits behind it. Where that has no room, it is as if there was none.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class Sender:
         max_bytes: int = MAX_BUFFER_BYTES,
         retry_for_s: float = RETRY_FOR_S,
         first_delay_s: float = FIRST_DELAY_S,
+        spool: Spool | None = None,
     ) -> None:
         """Start the thread.
 
@@ -81,6 +86,7 @@ class Sender:
             max_bytes: What is held at most, in bytes.
             retry_for_s: How long a request is tried again, in seconds.
             first_delay_s: How long the first retry waits, in seconds; each further one waits twice as long.
+            spool: Where requests wait that the receiver does not take; it is closed with this.
         """
         self._destination = destination
         self._tally = tally
@@ -89,11 +95,14 @@ class Sender:
         self._close_timeout_s = close_timeout_s
         self._retry_for_s = retry_for_s
         self._first_delay_s = first_delay_s
+        self._spool = spool
+        self._next_delay_s = first_delay_s
+        self._resume_at = self._asked_until = 0.0
         self._buffer = Buffer(max_bytes=max_bytes, max_entries=max_entries, due=max_batch)
         self._give_up_at = float("inf")
         self._refused = self._complained_of = 0
         self._lost = False
-        tally.watch(self._buffer.__len__)
+        tally.watch(self._buffer.__len__, self._stored if spool is not None else None)
         self._start()
         call_in_child(self._begin_again)
 
@@ -152,37 +161,50 @@ class Sender:
             return
         self._buffer.clear()
         self._destination.reopen()
+        if self._spool is not None:
+            try:
+                self._spool.reopen()
+            except OSError as error:
+                _logger.warning("nothing is kept on disk: %s", error)
+                self._spool = None
         self._start()
 
     def _run(self) -> None:
         with suppress_instrumentation():
             while not self._stopping.is_set():
                 flush = self._wait()
-                succeeded = self._send_all()
+                succeeded = self._send_all(flushing=flush is not None)
                 if flush is not None:
                     flush.succeeded = succeeded
                     flush.done.set()
-            succeeded = self._send_all()
+            succeeded = self._send_all(flushing=True)
             self._destination.close()
+            if self._spool is not None:
+                self._spool.close()
             while not self._wake.empty():
                 if (flush := self._wake.get()) is not None:
                     flush.succeeded = succeeded
                     flush.done.set()
 
     def _wait(self) -> _Flush | None:
+        delay_s = self._delay_s
+        if self._stored():
+            delay_s = min(delay_s, max(0.0, self._resume_at - time.monotonic()))
         try:
-            return self._wake.get(timeout=self._delay_s)
+            return self._wake.get(timeout=delay_s)
         except queue.Empty:
             return None
 
-    def _send_all(self) -> bool:
-        succeeded = True
+    def _send_all(self, *, flushing: bool) -> bool:
+        safe = True
         for batch in self._batches(self._buffer.take()):
             self._tally.sending(len(batch))
-            succeeded = self._send(batch) and succeeded
+            safe = self._send(request(batch), len(batch)) and safe
             self._buffer.release(batch)
-        if not succeeded and self._stopping.is_set():
+        if not safe and self._stopping.is_set():
             self._lost = True
+        if self._spool is not None:
+            self._send_stored(self._spool, flushing=flushing)
         refused = self._refused
         if refused > self._complained_of:
             _logger.warning(
@@ -191,7 +213,7 @@ class Sender:
                 self._destination.signal.value,
             )
             self._complained_of = refused
-        return succeeded
+        return safe and not self._stored()
 
     def _batches(self, entries: list[Entry]) -> Iterator[list[Entry]]:
         batch: list[Entry] = []
@@ -205,55 +227,118 @@ class Sender:
         if batch:
             yield batch
 
-    def _send(self, batch: list[Entry]) -> bool:
-        """Send a batch; one that is too large for the receiver in halves, and so on."""
+    def _send(self, body: bytes, items: int) -> bool:
+        """Send a request, or keep it on disk; False if some of it is lost."""
+        if self._stored() and self._store(body, items):  # behind what waits there
+            return True
         began = time.monotonic()
         try:
-            outcome = self._deliver(self._destination.compress(request(batch)))
+            outcome = self._deliver(body, once=self._spool is not None)
+            if outcome.retryable and self._spool is not None:
+                if self._store(body, items):
+                    self._wait_with_stored(outcome)
+                    return True
+                outcome = self._deliver(body)
         except Exception as error:  # whatever it is, the thread goes on
             _logger.exception("%s could not be sent", self._destination.signal.value)
             outcome = Outcome(type(error).__name__)
-        if outcome.too_large and len(batch) > 1:
-            middle = len(batch) // 2
-            first = self._send(batch[:middle])
-            return self._send(batch[middle:]) and first
-        rejected = min(max(outcome.rejected, 0), len(batch))
-        self._tally.sent(len(batch), rejected, outcome.error, time.monotonic() - began)
+        if outcome.too_large and items > 1:
+            first, second = halves(self._destination.signal, body)
+            return self._send(*first) & self._send(*second)  # both, whatever becomes of the first
+        return self._tell(items, outcome, time.monotonic() - began)
+
+    def _tell(self, items: int, outcome: Outcome, seconds: float) -> bool:
+        """Count what came of a request and log what is lost; False if something is."""
+        rejected = min(max(outcome.rejected, 0), items)
+        self._tally.sent(items, rejected, outcome.error, seconds)
         if outcome.error or rejected:
             _logger.error(
                 "%s of %s %s were not taken: %s %s",
-                rejected or len(batch),
-                len(batch),
+                rejected or items,
+                items,
                 self._destination.signal.value,
                 outcome.error or "rejected",
                 outcome.message,
             )
         return not outcome.error and not rejected
 
-    def _deliver(self, body: bytes) -> Outcome:
+    def _stored(self) -> int:
+        return self._spool.items if self._spool is not None else 0
+
+    def _store(self, body: bytes, items: int) -> bool:
+        if self._spool is None:
+            return False
+        try:
+            stored = self._spool.add(body, items)
+        except OSError as error:
+            _logger.warning("%s cannot be kept on disk: %s", self._destination.signal.value, error)
+            return False
+        if stored:
+            self._tally.stored(items)
+        return stored
+
+    def _send_stored(self, spool: Spool, *, flushing: bool) -> None:
+        """Send what is on disk, until something else is to be done or the receiver takes no more.
+
+        Who flushes, or ends, does not wait for the next attempt unless the receiver has asked for it.
+        """
+        while (stored := spool.oldest()) is not None and (flushing or self._wake.empty()):
+            began = time.monotonic()
+            if began < (self._asked_until if flushing else self._resume_at):
+                return
+            try:
+                body = spool.read(stored)
+                outcome = self._deliver(body, once=True)
+            except Exception as error:  # whatever it is, the thread goes on
+                _logger.exception("stored %s could not be sent", self._destination.signal.value)
+                outcome = Outcome(type(error).__name__)
+            if outcome.retryable:
+                self._wait_with_stored(outcome)
+                return
+            spool.remove()
+            self._tally.resumed(stored.items)
+            if outcome.too_large and stored.items > 1:
+                for half in halves(self._destination.signal, body):
+                    self._send(*half)
+            else:
+                self._tell(stored.items, outcome, time.monotonic() - began)
+
+    def _wait_with_stored(self, outcome: Outcome) -> None:
+        now = time.monotonic()
+        self._resume_at = now + self._delay(outcome)
+        self._asked_until = self._resume_at if outcome.retry_after_s is not None else now
+
+    def _deliver(self, body: bytes, *, once: bool = False) -> Outcome:
         """Post until it succeeds, can never succeed, or the time is over."""
+        body = self._destination.compress(body)
         give_up_at = time.monotonic() + self._retry_for_s
-        delay_s = self._first_delay_s
         while True:
             left_s = min(give_up_at, self._give_up_at) - time.monotonic()
             if left_s <= 0:
-                return Outcome("shutdown")
+                return Outcome("shutdown", retryable=True)
             outcome = self._destination.post(body, min(self._destination.timeout_s, left_s))
             if not outcome.retryable:
+                self._next_delay_s = self._first_delay_s
+            if once or not outcome.retryable:
                 return outcome
-            wait_s = outcome.retry_after_s
-            if wait_s is None:
-                wait_s = delay_s * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
-                delay_s = min(2 * delay_s, MAX_DELAY_S)
-            _logger.warning(
-                "%s are sent again in %.1f s: %s %s",
-                self._destination.signal.value,
-                wait_s,
-                outcome.error,
-                outcome.message,
-            )
+            wait_s = self._delay(outcome)
             if not self._pause(time.monotonic() + wait_s, give_up_at, asked=outcome.retry_after_s is not None):
                 return outcome
+
+    def _delay(self, outcome: Outcome) -> float:
+        """How long to wait before the next attempt, in seconds: as the receiver says, or twice as long each time."""
+        wait_s = outcome.retry_after_s
+        if wait_s is None:
+            wait_s = self._next_delay_s * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
+            self._next_delay_s = min(2 * self._next_delay_s, MAX_DELAY_S)
+        _logger.warning(
+            "%s are sent again in %.1f s: %s %s",
+            self._destination.signal.value,
+            wait_s,
+            outcome.error,
+            outcome.message,
+        )
+        return wait_s
 
     def _pause(self, resume_at: float, give_up_at: float, *, asked: bool) -> bool:
         """Wait before the next attempt; a shutdown ends that, unless the receiver has asked for it.

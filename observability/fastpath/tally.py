@@ -20,6 +20,7 @@ from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
 
 from observability.fastpath.destination import Signal
+from observability.telemetry import SPOOLED
 
 QUEUE_FULL: Final = "queue_full"
 """Dropped, since all that the buffer may hold waits to be sent."""
@@ -84,14 +85,23 @@ class Tally:
         }
         queue_capacity.add(capacity, self._processor)
 
-    def watch(self, waiting: Callable[[], int]) -> None:
-        """Report how many wait, whenever metrics are collected."""
+    def watch(self, waiting: Callable[[], int], spooled: Callable[[], int] | None) -> None:
+        """Report how many wait in memory, and on disk where that is used, whenever metrics are collected."""
 
         def observe(_options: CallbackOptions) -> list[Observation]:
             return [Observation(waiting(), self._processor)]
 
         name, unit, description = self._queue_size
         self._meter.create_observable_up_down_counter(name, [observe], unit, description)
+        if spooled is not None:
+            count = spooled
+
+            def observe_spool(_options: CallbackOptions) -> list[Observation]:
+                return [Observation(count(), self._exporter)]
+
+            self._meter.create_observable_up_down_counter(
+                SPOOLED.name, [observe_spool], SPOOLED.unit, SPOOLED.description
+            )
 
     def dropped(self, number: int, reason: str) -> None:
         """Some never came to be sent."""
@@ -100,6 +110,14 @@ class Tally:
     def sending(self, number: int) -> None:
         """Some are about to be sent."""
         self._processed.add(number, self._processor)
+        self._inflight.add(number, self._exporter)
+
+    def stored(self, number: int) -> None:
+        """They are not sent now, but wait on disk."""
+        self._inflight.add(-number, self._exporter)
+
+    def resumed(self, number: int) -> None:
+        """Those that waited on disk came to be sent."""
         self._inflight.add(number, self._exporter)
 
     def sent(self, number: int, rejected: int, error: str | None, seconds: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from opentelemetry.metrics import NoOpMeterProvider
 
@@ -50,3 +52,20 @@ def test_not_covered(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the destination does not cover has no sender."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd")
     assert sender_from_environment(Signal.TRACES, NoOpMeterProvider(), close_timeout_s=0) is None
+
+
+def test_spool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each signal has a folder of its own in the one that is named, and what cannot be written to is told at once."""
+    monkeypatch.setenv("CLEARSPAN_SPOOL", str(tmp_path))
+    monkeypatch.setenv("CLEARSPAN_SPOOL_MAX_BYTES", "4096")
+    senders = [sender_from_environment(signal, NoOpMeterProvider(), close_timeout_s=0) for signal in Signal]
+    assert {path.name for path in tmp_path.iterdir()} == {"traces", "logs"}
+    for sender in senders:
+        assert sender is not None
+        assert sender._spool is not None
+        assert sender._spool._max_bytes == 4096
+        sender.shutdown()
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CLEARSPAN_SPOOL", str(tmp_path / "file"))
+    with pytest.raises(ValueError, match=r"CLEARSPAN_SPOOL=.* cannot be written to: Not a directory"):
+        sender_from_environment(Signal.TRACES, NoOpMeterProvider(), close_timeout_s=0)

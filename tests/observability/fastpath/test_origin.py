@@ -7,7 +7,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from observability.fastpath import origin as origin_module
-from observability.fastpath.origin import Origins, request
+from observability.fastpath.destination import Signal
+from observability.fastpath.origin import Origins, halves, request
 
 
 def test_encoded_once() -> None:
@@ -29,6 +30,26 @@ def test_what_is_equal_is_one_group() -> None:
         ["a", "c"],
         ["b", "d"],
     ]
+
+
+def test_halves() -> None:
+    """A request becomes two that have all of its items, in their order, each with its resource."""
+    origins = Origins()
+    items = [
+        (origins.of(Resource({"a": number // 2}), InstrumentationScope("s")), b"\x2a\x01" + bytes((97 + number,)))
+        for number in range(5)
+    ]
+    found = []
+    for half, number in halves(Signal.TRACES, request(items)):
+        resources = ExportTraceServiceRequest.FromString(half).resource_spans
+        named = {
+            span.name: one.resource.attributes[0].value.int_value
+            for one in resources
+            for scope in one.scope_spans
+            for span in scope.spans
+        }
+        found.append((named, number))
+    assert found == [({"a": 0, "b": 0}, 2), ({"c": 1, "d": 1, "e": 2}, 3)]
 
 
 def test_bounded() -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from observability.fastpath.buffer import ENTRY_BYTES
 from observability.fastpath.destination import Destination, Signal
 from observability.fastpath.origin import Origin
 from observability.fastpath.sender import Sender
+from observability.fastpath.spool import Spool
 from observability.fastpath.tally import Tally
 from observability.fastpath.wire import field
 from tests.observability.fastpath.receiver import PROTOBUF, Answer, Receiver
@@ -295,3 +297,79 @@ def test_a_mistake_of_ours(start: Start, receiver: Receiver, counts: Counts, mon
     _add(sender, "b")
     assert sender.flush(5)
     assert (receiver.names(), counts()["exporter.span.exported", "ZeroDivisionError"]) == (["b"], 1)
+
+
+def test_outage_with_a_spool(start: Start, receiver: Receiver, counts: Counts, tmp_path: Path) -> None:
+    """What the receiver does not take waits on disk and gives its place in memory up, and comes in order later."""
+    sender = start(spool=Spool(tmp_path), first_delay_s=60, max_entries=2)
+    receiver.answers += [BUSY]
+    for name in "abc":
+        _add(sender, name, name)
+        sender._wake.put(None)
+        _until(lambda: len(sender._buffer) == 0)
+    during = counts()
+    assert (len(receiver.requests), during["clearspan.exporter.spooled", None]) == (1, 6)
+    assert during["exporter.span.inflight", None] == during["processor.span.processed", "queue_full"] == 0
+    assert sender.flush(5)
+    assert receiver.names()[2:] == list("aabbcc")
+    after = counts()
+    assert (after["exporter.span.exported", None], after["clearspan.exporter.spooled", None]) == (6, 0)
+    assert after["exporter.span.inflight", None] == 0
+
+
+def test_stored_is_sent_by_itself(start: Start, receiver: Receiver, tmp_path: Path) -> None:
+    """What is on disk has its next attempt when its time has come, though nothing new was added."""
+    sender = start(spool=Spool(tmp_path), first_delay_s=0.01)
+    receiver.answers += [BUSY] * 3
+    _add(sender, "a")
+    assert not sender.flush(5)
+    _until(lambda: receiver.names() == list("aaaa"))
+
+
+def test_restart_with_a_spool(start: Start, receiver: Receiver, counts: Counts, tmp_path: Path) -> None:
+    """What cannot be sent at the end is kept, which is no loss, and the next process sends it first."""
+    receiver.answers += [Answer(503, {"retry-after": "60"})]
+    sender = start(spool=Spool(tmp_path), max_batch=1, close_timeout_s=1)
+    _add(sender, "a", "b")
+    assert sender.shutdown()
+    assert not [error for _, error in counts() if error]
+    heir = start(spool=Spool(tmp_path))
+    _add(heir, "c")
+    assert heir.flush(5)
+    assert receiver.names()[1:] == ["a", "b", "c"]
+
+
+def test_spool_without_room(start: Start, receiver: Receiver, counts: Counts, tmp_path: Path) -> None:
+    """Without room on disk it is as without a spool: what is in memory is tried again, and nothing of it is lost."""
+    sender = start(spool=Spool(tmp_path, max_bytes=0))
+    receiver.answers += [BUSY] * 3
+    _add(sender, "a")
+    assert sender.flush(5)
+    assert (receiver.names(), counts()["exporter.span.exported", None]) == (["a"] * 4, 1)
+
+
+def test_stored_too_large(start: Start, receiver: Receiver, counts: Counts, tmp_path: Path) -> None:
+    """What waited on disk is sent in halves too where the receiver wants that."""
+    sender = start(spool=Spool(tmp_path), first_delay_s=60)
+    receiver.answers += [BUSY]
+    _add(sender, *(letter * 30 for letter in "abcd"))
+    sender._wake.put(None)
+    _until(lambda: sender._stored() == 4)
+    receiver.max_bytes = 50
+    assert sender.flush(5)
+    taken = [body for _, body in receiver.requests if len(body) <= receiver.max_bytes]
+    assert (len(taken), counts()["exporter.span.exported", None]) == (4, 4)
+    assert counts()["exporter.span.inflight", None] == 0
+
+
+def test_stored_refused(start: Start, receiver: Receiver, counts: Counts, tmp_path: Path) -> None:
+    """What waited on disk and is refused for good, or cannot be read, is counted and keeps nothing else waiting."""
+    spool = Spool(tmp_path)
+    sender = start(spool=spool)
+    for _ in range(3):
+        spool.add(b"", 1)
+    receiver.answers += [Answer(400)]
+    spool._stored[1].path.unlink()
+    assert sender.flush(5)
+    exported = {error: number for (name, error), number in counts().items() if name == "exporter.span.exported"}
+    assert exported == {"400": 1, "FileNotFoundError": 1, None: 1}
