@@ -21,6 +21,7 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.cost.outage import outage
 from benchmarks.cost.plot import bars
 from benchmarks.cost.process import PINNED, pin_load
 from benchmarks.cost.report import compared_to_bare, differences, doubts, figures, line, tables
@@ -46,6 +47,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each turn")
     parser.add_argument("--soak", type=float, metavar="SECONDS", help="only memory, after so long at full load")
+    parser.add_argument(
+        "--outage", type=float, metavar="SECONDS", help="only full load for so long, a third of it alone"
+    )
     parser.add_argument("--json", type=Path, help="write all figures there")
     parser.add_argument("--svg", type=Path, help="draw the requests a second there")
     told = parser.parse_args()
@@ -63,6 +67,8 @@ def main() -> int:
     parts = {}
     if told.soak:
         document["soaked"] = soak(variants, QUICK_CELL, told.soak, console.print)
+    elif told.outage:
+        document["outage"] = outage(variants, QUICK_CELL, told.outage, console.print)
     elif told.quick:
         parts["serving"] = serve_rounds(variants, [QUICK_CELL], QUICK_ROUNDS, QUICK_SECONDS, tries=1)
         console.print(line(parts["serving"].turns[QUICK_CELL], QUICK_CELL))

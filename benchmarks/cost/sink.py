@@ -2,7 +2,8 @@
 
 OTLP over http/protobuf comes to `/<variant>/v1/<signal>`, so that variants can be told apart, and Datadog's traces come
 to `/v0.5/traces`. Bodies are only kept while something is measured: they are decoded when `GET /counts` asks, or when
-they have become too many. The port is printed.
+they have become too many. `GET /end` answers the counts too, and what the senders' own metrics say was lost; nothing
+is taken after it. The port is printed: a free one, or the one that is told.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import gzip
 import json
 import re
+import sys
 from collections import Counter, defaultdict
 from contextlib import suppress
 
@@ -23,6 +25,12 @@ from benchmarks.cost.datadog import count_spans
 MAX_KEPT_BYTES = 256 * 1024 * 1024
 
 _DATADOG = "/v0.5/traces"
+_TELLING = {
+    f"otel.sdk.{part}.{kind}.{done}"
+    for part, done in (("processor", "processed"), ("exporter", "exported"))
+    for kind in ("span", "log")
+}
+"""Counters of which each point with an `error.type` is a loss."""
 
 
 class Sink:
@@ -30,8 +38,10 @@ class Sink:
 
     def __init__(self) -> None:
         self._counts: dict[str, Counter[str]] = defaultdict(Counter)
+        self._lost: dict[str, dict[str, float]] = defaultdict(dict)
         self._kept: list[tuple[str, bytes]] = []
         self._kept_bytes = 0
+        self._ended = False
 
     def take(self, path: str, body: bytes, encoding: str = "") -> None:
         """Keep a request's body."""
@@ -48,6 +58,8 @@ class Sink:
                 continue
             variant, _, signal = path.strip("/").partition("/v1/")
             self._counts[variant].update({signal: _count(signal, body), "bytes": len(body)})
+            if signal == "metrics":
+                self._lost[variant].update(_lost(body))
         self._kept.clear()
         self._kept_bytes = 0
         return {variant: dict(counted) for variant, counted in self._counts.items()}
@@ -60,8 +72,13 @@ class Sink:
                 method, path, _ = head.split(" ", 2)
                 headers = {name.lower(): value for name, value in re.findall(r"\r\n([^:\r]+): *([^\r]*)", head)}
                 body = await _body(reader, headers)
+                if self._ended:
+                    break
                 if path == "/counts":
                     answer, kind = json.dumps(self.counts()).encode(), "application/json"
+                elif path == "/end":
+                    self._ended = True
+                    answer, kind = json.dumps([self.counts(), self._lost]).encode(), "application/json"
                 elif path in (_DATADOG, "/info"):
                     answer, kind = b"{}", "application/json"
                 else:
@@ -101,9 +118,23 @@ def _count(signal: str, body: bytes) -> int:
     return 0
 
 
+def _lost(body: bytes) -> dict[str, float]:
+    return {
+        f"{metric.name} {attribute.value.string_value}": point.as_int
+        for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        if metric.name in _TELLING
+        for point in metric.sum.data_points
+        for attribute in point.attributes
+        if attribute.key == "error.type"
+    }
+
+
 async def main() -> None:
-    """Serve on a free port until this process is ended."""
-    server = await asyncio.start_server(Sink().serve, "127.0.0.1", 0, limit=1 << 20)
+    """Serve until this process is ended."""
+    port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+    server = await asyncio.start_server(Sink().serve, "127.0.0.1", port, limit=1 << 20)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 

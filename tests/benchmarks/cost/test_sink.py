@@ -8,8 +8,9 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs
-from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric, ResourceMetrics, ScopeMetrics
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from benchmarks.cost import sink
@@ -77,3 +78,31 @@ def test_requests() -> None:
         "one": {"traces": 3, "bytes": len(SPANS)},
         "two": {"traces": 3, "bytes": len(SPANS)},
     }
+
+
+def test_end() -> None:
+    """What a variant says it has lost is told at the end, by its latest metrics; nothing is taken after it."""
+
+    def metrics(value: int) -> bytes:
+        reason = KeyValue(key="error.type", value=AnyValue(string_value="queue_full"))
+        points = [NumberDataPoint(as_int=100), NumberDataPoint(as_int=value, attributes=[reason])]
+        metric = Metric(name="otel.sdk.processor.span.processed", sum=Sum(data_points=points))
+        scopes = [ScopeMetrics(metrics=[metric, Metric(name="other", sum=Sum(data_points=points))])]
+        return ExportMetricsServiceRequest(resource_metrics=[ResourceMetrics(scope_metrics=scopes)]).SerializeToString()
+
+    async def exchange() -> bytes:
+        took = Sink()
+        for value in (1, 2):
+            took.take("/one/v1/metrics", metrics(value))
+        server = await asyncio.start_server(took.serve, "127.0.0.1", 0)
+        async with server, asyncio.timeout(10):
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(b"GET /end HTTP/1.1\r\n\r\n")
+            writer.write(b"POST /one/v1/traces HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(SPANS), SPANS))
+            answers = await reader.read()
+            writer.close()
+            return answers
+
+    came, lost = json.loads(asyncio.run(exchange()).partition(b"\r\n\r\n")[2])
+    assert came["one"]["metrics"] == 4
+    assert lost == {"one": {"otel.sdk.processor.span.processed queue_full": 2}}
