@@ -103,9 +103,9 @@ def dashboard() -> Dashboard:
                 ),
                 lines(
                     "Dropped or not sent, by reason",
-                    "In five minutes. `queue_full`: more is made than can be sent, so sample less, or the collector was "
-                    "away for longer than 16 MiB of a signal last, so let it wait on disk (`CLEARSPAN_SPOOL`). Other "
-                    "reasons are the exporter's.",
+                    "In five minutes. `queue_full`: more is made than can be sent, so sample less, or the collector was"
+                    " away for longer than 16 MiB of a signal last, so let it wait on disk (`CLEARSPAN_SPOOL`). Other"
+                    " reasons are the exporter's.",
                     "short",
                     Query(
                         "sum by (service_name, signal, error_type)"

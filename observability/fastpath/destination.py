@@ -9,11 +9,12 @@ import math
 import os
 import time
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from http import HTTPStatus
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import requests
 from google.protobuf.message import DecodeError
@@ -110,7 +111,7 @@ class Destination:
             **({"content-encoding": compression} if compression != "none" else {}),
             **(headers or {}),
         }
-        self._session = self._open()
+        self._open()
 
     @classmethod
     def from_environment(cls, signal: Signal) -> Self | None:
@@ -167,23 +168,31 @@ class Destination:
 
     def reopen(self) -> None:
         """Forget all connections: in a forked process they are the parent's."""
-        self._session = self._open()
+        self._open()
 
     def close(self) -> None:
         """Close all connections."""
         self._session.close()
 
-    def _open(self) -> requests.Session:
-        session = requests.Session()
-        session.verify = self._certificate
-        session.cert = self._client_certificate
-        return session
+    def _open(self) -> None:
+        self._session = requests.Session()
+        self._prepared: tuple[requests.PreparedRequest, Mapping[str, Any]] | None = None
+
+    def _prepare(self) -> tuple[requests.PreparedRequest, Mapping[str, Any]]:
+        """What all requests have in common, among it the environment's proxies: half the time of a post otherwise."""
+        options = self._session.merge_environment_settings(
+            self.url, {}, stream=True, verify=self._certificate, cert=self._client_certificate
+        )
+        return self._session.prepare_request(requests.Request("POST", self.url, self._headers)), options
 
     def _attempt(self, body: bytes, timeout_s: float) -> tuple[Outcome, bool]:
         try:
-            with self._session.post(
-                self.url, data=body, headers=self._headers, timeout=timeout_s, allow_redirects=False, stream=True
-            ) as answer:
+            if self._prepared is None:
+                self._prepared = self._prepare()
+            prepared, options = self._prepared
+            one = prepared.copy()
+            one.prepare_body(body, None)
+            with self._session.send(one, timeout=timeout_s, allow_redirects=False, **options) as answer:
                 return _outcome(answer, self.signal), True
         except _NOT_SENT as error:
             return Outcome(type(error).__name__, retryable=True, message=str(error)), False

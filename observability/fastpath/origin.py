@@ -13,7 +13,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from observability.fastpath.attributes import plain
 from observability.fastpath.destination import Signal
-from observability.fastpath.wire import field, text
+from observability.fastpath.wire import field, text, varint
 
 MAX_ORIGINS: Final = 1024
 """Origins that are remembered; beyond them all are forgotten."""
@@ -59,9 +59,14 @@ class Origins:
 def request(items: Iterable[tuple[Origin, bytes]]) -> bytes:
     """An export request of OTLP, for spans or for log records, from those that are encoded."""
     resources: dict[tuple[bytes, bytes], dict[tuple[bytes, bytes], list[bytes]]] = {}
+    last = None
     for origin, body in items:
-        scopes = resources.setdefault((origin.resource, origin.resource_schema), {})
-        scopes.setdefault((origin.scope, origin.scope_schema), []).append(field(b"\x12", body))
+        if origin is not last:  # most come from where the one before came from
+            last = origin
+            scopes = resources.setdefault((origin.resource, origin.resource_schema), {})
+            add = scopes.setdefault((origin.scope, origin.scope_schema), []).append
+        add(b"\x12" + varint(len(body)))
+        add(body)
     return b"".join(
         field(
             b"\x0a",

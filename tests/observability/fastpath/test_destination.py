@@ -134,7 +134,8 @@ def test_variables_of_one_signal(monkeypatch: pytest.MonkeyPatch) -> None:
     destination = Destination.from_environment(Signal.TRACES)
     assert destination is not None
     assert (destination.url, destination.timeout_s) == ("https://one/x", 4.5)
-    assert (destination._session.verify, destination._session.cert) == ("/ca.pem", ("/c.pem", "/k.pem"))
+    _, options = destination._prepare()
+    assert (options["verify"], options["cert"]) == ("/ca.pem", ("/c.pem", "/k.pem"))
 
 
 @pytest.mark.parametrize(
