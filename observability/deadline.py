@@ -7,12 +7,16 @@ is left.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from contextvars import Context, ContextVar, copy_context
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from observability.answer import Answer
 from observability.problems import problem
+from observability.watch import Limit, Watch
 
 TIMEOUT_HEADER = "x-envoy-expected-rq-timeout-ms"
 """How long the caller waits, in milliseconds.
@@ -52,38 +56,46 @@ class RequestDeadline:
         self.app = app
         self._timeout_s = timeout_s
         self._believe_caller = believe_caller
+        self._watch: Watch | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
+            return self.app(scope, receive, send)
         seconds = self._timeout_s
         if self._believe_caller:
             seconds = min(seconds, _caller_waits(scope))
-        deadline = asyncio.get_running_loop().time() + seconds
-        limit = asyncio.timeout_at(deadline)
-        answered = False
+        if seconds <= 0:
+            return _late(seconds)(scope, receive, send)  # a handler that waits for nothing would answer
+        return self._serve(scope, receive, send, seconds)
 
-        async def watching_send(message: Message) -> None:
-            nonlocal answered
-            if not answered:
-                answered = True
-                limit.reschedule(None)
-            await send(message)
-
-        token = _deadline.set(deadline)
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, seconds: float) -> None:
+        watch = self._watch
+        if watch is None or watch.loop is not asyncio.get_running_loop():
+            watch = self._watch = Watch()  # that of another loop goes on there
+        answer = Answer(send)
+        limit = Limit(answer, watch.loop.time() + seconds)
+        token = _deadline.set(limit.deadline)
+        watch.add(limit)
         try:
-            async with limit:
-                if seconds <= 0:
-                    await asyncio.sleep(0)  # is cancelled here: a handler that waits for nothing would answer
-                await self.app(scope, receive, watching_send)
-        except TimeoutError:
-            if answered or not limit.expired():
+            await self.app(scope, receive, answer.send)
+        except BaseException as error:
+            watch.remove(limit)
+            late = limit.leave() and isinstance(error, asyncio.CancelledError)
+            if answer.begun or not limit.expired or not (late or isinstance(error, TimeoutError)):
+                if late:
+                    raise TimeoutError from error
                 raise
-            detail = f"The answer was not ready within {seconds:.3g} s, which is as long as it is waited for."
-            await problem(504, "Gateway Timeout", detail)(scope, receive, send)
+            await _late(seconds)(scope, receive, send)
+        else:
+            watch.remove(limit)
+            limit.leave()
         finally:
             _deadline.reset(token)
+
+
+def _late(seconds: float) -> Response:
+    detail = f"The answer was not ready within {seconds:.3g} s, which is as long as it is waited for."
+    return problem(504, "Gateway Timeout", detail)
 
 
 def _caller_waits(scope: Scope) -> float:

@@ -7,6 +7,8 @@ just as the server closes would get no answer, and nobody could know what it has
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from observability.health import Health
@@ -19,14 +21,13 @@ class LeaveWhileDraining:
         self.app = app
         self._health = health
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http" or not self._health.draining:
-            await self.app(scope, receive, send)
-            return
+            return self.app(scope, receive, send)
 
         async def send_last(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
             await send(message)
 
-        await self.app(scope, receive, send_last)
+        return self.app(scope, receive, send_last)

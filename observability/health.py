@@ -134,24 +134,27 @@ class HealthEndpoints:
         self.app = app
         self._probes = {"/livez": health.live, "/readyz": health.ready, "/startupz": health.startup}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         probe = self._probes.get(scope["path"]) if scope["type"] == "http" else None
         if probe is None or scope["method"] not in ("GET", "HEAD"):
-            await self.app(scope, receive, send)
-            return
-        failed, warned = await probe()
-        answer: dict[str, object] = {"status": "fail" if failed else "warn" if warned else "pass"}
-        answer |= {name: found for name, found in (("failed", failed), ("warned", warned)) if found}
-        body = json.dumps(answer).encode()
-        await send(
-            {
-                "type": "http.response.start",
-                "status": 503 if failed else 200,
-                "headers": [
-                    (b"content-type", b"application/json"),
-                    (b"content-length", str(len(body)).encode()),
-                    (b"cache-control", b"no-store"),
-                ],
-            }
-        )
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+            return self.app(scope, receive, send)
+        return _answer(probe, scope, send)
+
+
+async def _answer(probe: Callable[[], Awaitable[Report]], scope: Scope, send: Send) -> None:
+    failed, warned = await probe()
+    answer: dict[str, object] = {"status": "fail" if failed else "warn" if warned else "pass"}
+    answer |= {name: found for name, found in (("failed", failed), ("warned", warned)) if found}
+    body = json.dumps(answer).encode()
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 503 if failed else 200,
+            "headers": [
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(body)).encode()),
+                (b"cache-control", b"no-store"),
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

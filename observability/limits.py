@@ -7,12 +7,14 @@ application does not. uvicorn and Starlette bound the rest no further than the H
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from http import HTTPStatus
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from observability.body import may_have_body
 from observability.problems import TOO_LARGE, problem
 
 MAX_REQUESTS = 1000
@@ -71,50 +73,81 @@ class RequestLimits:
         self._max_headers = max_headers
         self._max_header_bytes = max_header_bytes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
+            return self.app(scope, receive, send)
         headers: list[tuple[bytes, bytes]] = scope["headers"]
-        if (
-            len(headers) > self._max_headers
-            or sum(len(name) + len(value) for name, value in headers) > self._max_header_bytes
-        ):
+        size = 0
+        for name, value in headers:
+            size += len(name) + len(value)
+        if len(headers) > self._max_headers or size > self._max_header_bytes:
             detail = f"At most {self._max_headers} headers and {self._max_header_bytes} bytes of them are accepted."
-            await _refuse(431, detail, scope, receive, send)
-            return
-        deadline = asyncio.get_running_loop().time() + self._body_timeout_s
-        complete = False
-        answered = False
-        replaced = False
+            return _refuse(431, detail, scope, receive, send)
+        if not may_have_body(scope):
+            return self.app(scope, receive, send)  # there is nothing to wait for, and nothing that is too large
+        return self._serve_body(scope, receive, send)
 
-        async def timed_receive() -> Message:
-            nonlocal complete
-            if complete:
-                return await receive()  # waits for the client to hang up, however long that takes
-            try:
-                async with asyncio.timeout_at(deadline):
-                    message = await receive()
-            except TimeoutError:
-                raise _SlowBodyError(self._body_timeout_s) from None
-            complete = not message.get("more_body", False)
-            return message
-
-        async def watching_send(message: Message) -> None:
-            nonlocal answered, replaced
-            if message["type"] == "http.response.start" and _is_plain_413(message):
-                replaced = True
-                await _refuse(413, TOO_LARGE, scope, receive, send)
-            answered = True
-            if not replaced:
-                await send(message)
-
+    async def _serve_body(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = _Body(scope, receive, send, self._body_timeout_s)
         try:
-            await self.app(scope, timed_receive, watching_send)
+            await self.app(scope, body.receive, body.send)
         except _SlowBodyError as error:
-            if answered:
+            if body.answered:
                 raise
             await _refuse(error.status_code, error.detail, scope, receive, send)
+
+
+class BodiesOnly:
+    """ASGI middleware around what limits bodies, for which a request without one takes another way.
+
+    Args:
+        limited: Serves requests with a body.
+        app: Serves those that have none.
+    """
+
+    def __init__(self, limited: ASGIApp, app: ASGIApp) -> None:
+        self.app = app
+        self._limited = limited
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] == "http" and may_have_body(scope):
+            return self._limited(scope, receive, send)
+        return self.app(scope, receive, send)
+
+
+class _Body:
+    """A request's body and the answer to it, as they pass by."""
+
+    __slots__ = ("_complete", "_deadline", "_receive", "_replaced", "_scope", "_send", "_timeout_s", "answered")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, timeout_s: float) -> None:
+        self.answered = False
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._timeout_s = timeout_s
+        self._deadline = asyncio.get_running_loop().time() + timeout_s
+        self._complete = False
+        self._replaced = False
+
+    async def receive(self) -> Message:
+        if self._complete:
+            return await self._receive()  # waits for the client to hang up, however long that takes
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError:
+            raise _SlowBodyError(self._timeout_s) from None
+        self._complete = not message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and _is_plain_413(message):
+            self._replaced = True
+            await _refuse(413, TOO_LARGE, self._scope, self._receive, self._send)
+        self.answered = True
+        if not self._replaced:
+            await self._send(message)
 
 
 class _SlowBodyError(HTTPException):

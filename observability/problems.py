@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -16,8 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Mount
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from observability.answer import Answer
 
 MEDIA_TYPE = "application/problem+json"
 TOO_LARGE = "The body is larger than what is accepted here."
@@ -89,18 +91,17 @@ class CancelledRequests:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answered = False
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] != "http":
+            return self.app(scope, receive, send)
+        return self._serve(scope, receive, send)
 
-        async def watching_send(message: Message) -> None:
-            nonlocal answered
-            answered = True
-            await send(message)
-
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = Answer(send)
         try:
-            await self.app(scope, receive, watching_send)
+            await self.app(scope, receive, answer.send)
         except asyncio.CancelledError:
-            if scope["type"] == "http" and not answered:
+            if not answer.begun:
                 detail = "The server stops before the request was done; ask again."
                 headers = {"connection": "close", "retry-after": "1"}
                 await problem(503, "Service Unavailable", detail, headers=headers)(scope, receive, send)
