@@ -33,7 +33,7 @@ LINGER_S = 1.0
 unread, would reset the connection and take the answer with it.
 """
 
-_CUT = "clearspan.cut"  # an extension of the ASGI scope
+_CONNECTION = "clearspan.connection"  # an extension of the ASGI scope
 _LINGER_NOT = struct.pack("ii", 1, 0)  # SO_LINGER: what is unsent is lost, and the other side is told so by a reset
 
 
@@ -47,8 +47,22 @@ class Cut(Protocol):
 
 def cut_of(scope: Scope) -> Cut | None:
     """What ends the connection of a request; None under a server that is not the kit's."""
-    cut: Cut | None = scope.get("extensions", {}).get(_CUT, {}).get("cut")
-    return cut
+    extension = _extension(scope)
+    return None if extension is None else partial(extension["protocol"].cut, extension["cycle"])
+
+
+def client_has_gone(scope: Scope) -> bool | None:
+    """Whether the client of a request, whose answer is not complete, has gone; None if the server does not tell."""
+    extension = _extension(scope)
+    if extension is None:
+        return None
+    lost: bool = extension["cycle"].disconnected
+    return lost
+
+
+def _extension(scope: Scope) -> dict[str, Any] | None:
+    extension: dict[str, Any] | None = scope.get("extensions", {}).get(_CONNECTION)
+    return extension
 
 
 class BoundedConnection(HttpToolsProtocol):
@@ -103,7 +117,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._stop_waiting()
         super().on_headers_complete()
         if self.cycle is not None and self.cycle.scope is self.scope:  # not so for an upgrade
-            self.scope["extensions"] = {_CUT: {"cut": partial(self._cut, self.cycle)}}
+            self.scope["extensions"] = {_CONNECTION: {"protocol": self, "cycle": self.cycle}}
 
     def on_body(self, body: bytes) -> None:
         """Note that the message goes on."""
@@ -127,7 +141,8 @@ class BoundedConnection(HttpToolsProtocol):
         """Answer what is no HTTP; `msg` is uvicorn's, which has logged it."""
         self._refuse(400, msg)
 
-    def _cut(self, cycle: RequestResponseCycle, *, reset: bool) -> None:
+    def cut(self, cycle: RequestResponseCycle, *, reset: bool) -> None:
+        """End the connection of a request; see `Cut`."""
         cycle.disconnected = True  # so that uvicorn misses no answer
         if not reset:
             self.transport.close()

@@ -28,7 +28,7 @@ from observability.faults.fault import Faults
 from observability.faults.layer import FaultLayer
 from observability.health import Health, HealthEndpoints
 from observability.inbound import InboundContext, InboundTrust, link_caller
-from observability.limits import MAX_BODY_BYTES, MAX_REQUESTS, ConcurrencyLimit, RequestLimits
+from observability.limits import MAX_BODY_BYTES, MAX_REQUESTS, ConcurrencyLimit, RequestLimits, limit_bodies_only
 from observability.problems import CancelledRequests, install_problem_handlers
 from observability.providers import Telemetry
 from observability.requests import RequestLog, mark_logged
@@ -170,6 +170,7 @@ def _wrap_middleware_stack(
         stack = build_instrumented()
         span = _server_span_middleware(stack)
         # Inside the server span, from the inside out:
+        limit_bodies_only(span.app)  # most requests have none
         span.app = RequestLimits(span.app)  # around whatever reads the body
         span.app = RequestDeadline(span.app, timeout_s=request_timeout_s, believe_caller=believe_caller)  # all the work
         span.app = ConcurrencyLimit(span.app, max_requests=max_requests)  # before any work

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from http import HTTPStatus
+from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from observability.body import may_have_body
@@ -97,22 +99,24 @@ class RequestLimits:
             await _refuse(error.status_code, error.detail, scope, receive, send)
 
 
-class BodiesOnly:
-    """ASGI middleware around what limits bodies, for which a request without one takes another way.
+def limit_bodies_only(stack: ASGIApp) -> None:
+    """Let requests without a body pass by what limits its size, in a stack of middlewares that is complete."""
+    layer: Any = stack
+    while (inner := getattr(layer, "app", None)) is not None:
+        if isinstance(inner, RequestBodyLimitMiddleware):
+            layer.app = _BodiesOnly(inner)
+        layer = inner
 
-    Args:
-        limited: Serves requests with a body.
-        app: Serves those that have none.
-    """
 
-    def __init__(self, limited: ASGIApp, app: ASGIApp) -> None:
-        self.app = app
-        self._limited = limited
+class _BodiesOnly:
+    def __init__(self, limited: RequestBodyLimitMiddleware) -> None:
+        self.app = limited
+        self._unlimited = limited.app
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] == "http" and may_have_body(scope):
-            return self._limited(scope, receive, send)
-        return self.app(scope, receive, send)
+        if scope["type"] != "http" or may_have_body(scope):
+            return self.app(scope, receive, send)
+        return self._unlimited(scope, receive, send)
 
 
 class _Body:

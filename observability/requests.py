@@ -11,12 +11,14 @@ import logging
 import time
 from collections.abc import Awaitable
 from contextvars import ContextVar
-from http import HTTPStatus
 
 from opentelemetry import trace
 from opentelemetry.trace import StatusCode
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from observability.body import may_have_body
+from observability.connection import client_has_gone
+from observability.records import Records
 from observability.telemetry import CLIENT_DISCONNECTED
 
 logger = logging.getLogger(__name__)
@@ -24,7 +26,8 @@ logger = logging.getLogger(__name__)
 _LOGGED = "_clearspan_logged"
 _NORMAL_CLOSURE, _CONNECTION_LOST = 1000, 1006  # RFC 6455, section 7.4.1
 
-_BODY_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
+_SERVER_ERROR = 500
+_LINE = "%s %s %s %.1f ms"
 
 _current: ContextVar[Scope | None] = ContextVar("clearspan.request", default=None)
 
@@ -54,12 +57,14 @@ class RequestLog:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
+        self._records = Records(logger)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] not in ("http", "websocket"):
-            await self.app(scope, receive, send)
-            return
-        exchange = _Exchange(scope, receive, send)
+            return self.app(scope, receive, send)
+        return self._serve(scope, _Exchange(scope, receive, send, self._records))
+
+    async def _serve(self, scope: Scope, exchange: _Exchange) -> None:
         token = _current.set(scope)
         try:
             await self.app(scope, exchange.receive, exchange.send)
@@ -75,13 +80,29 @@ class RequestLog:
 class _Exchange:
     """One request and its response, or one WebSocket, as they pass by."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    __slots__ = (
+        "_body_read",
+        "_close_code",
+        "_complete",
+        "_disconnected",
+        "_logged",
+        "_receive",
+        "_records",
+        "_scope",
+        "_send",
+        "_span",
+        "_started",
+        "_status",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, records: Records) -> None:
         self._scope = scope
         self._receive = receive
         self._send = send
+        self._records = records
         self._span = trace.get_current_span()  # the server's; inside there may be others
         self._started = time.perf_counter()
-        self._body_read = not any(name in _BODY_HEADERS for name, _ in scope["headers"])
+        self._body_read = not may_have_body(scope)
         self._status: int | None = None
         self._close_code: int | None = None
         self._disconnected = False
@@ -101,20 +122,24 @@ class _Exchange:
                 self._body_read = True
         return message
 
-    async def send(self, message: Message) -> None:
-        match message["type"]:
-            case "http.response.start":
-                self._status = message["status"]
-            case "websocket.close":
-                self._close_code = message.get("code", _NORMAL_CLOSURE)
-        final = message["type"] == "http.response.body" and not message.get("more_body", False)
-        if final and self._body_read and not self._disconnected:
+    def send(self, message: Message) -> Awaitable[None]:
+        kind = message["type"]
+        if kind == "http.response.body":
+            if not message.get("more_body", False):
+                return self._send_last(message)
+        elif kind == "http.response.start":
+            self._status = message["status"]
+        elif kind == "websocket.close":
+            self._close_code = message.get("code", _NORMAL_CLOSURE)
+        return self._send(message)
+
+    async def _send_last(self, message: Message) -> None:
+        if not self._disconnected:
             self._look_for_hang_up()
         await self._send(message)
-        if final:
-            self._complete = True
-            if self._status is not None and self._status < HTTPStatus.INTERNAL_SERVER_ERROR:
-                self.log(logging.INFO)  # without waiting for background tasks; after a 500 its exception may follow
+        self._complete = True
+        if self._status is not None and self._status < _SERVER_ERROR:
+            self.log(logging.INFO)  # without waiting for background tasks; after a 500 its exception may follow
 
     def fail(self, error: BaseException) -> None:
         """Log an exception that nobody handled. The span of an `Exception` has it already, by contrib's middleware."""
@@ -136,31 +161,31 @@ class _Exchange:
             return
         self._logged = True
         seconds = time.perf_counter() - self._started
-        attributes: dict[str, object] = {"url.path": self._scope["path"]}
-        if self._scope["type"] == "http":
-            attributes["http.request.method"] = self._scope["method"]
+        scope = self._scope
+        attributes: dict[str, object] = {"url.path": scope["path"]}
+        if scope["type"] == "http":
+            attributes["http.request.method"] = scope["method"]
             attributes["http.server.request.duration"] = seconds
         if self._status is not None:
             attributes["http.response.status_code"] = self._status
         if self._disconnected:
             attributes[CLIENT_DISCONNECTED] = True
-        logger.log(
-            level,
-            "%s %s %s %.1f ms",
-            *self._request(),
-            self._outcome(level),
-            seconds * 1000,
-            extra=attributes,
-            exc_info=error,
-        )
+        self._records.log(level, _LINE, (*self._request(), self._outcome(level), seconds * 1000), attributes, error)
 
     def _look_for_hang_up(self) -> None:
         """Ask the server, without waiting, whether the client is still there.
 
-        Once the request's body is read, or where there is none, only a disconnect can come, after a last empty message.
-        The server tells of it when it is asked, so a handler that never asks would be logged as if its answer had been
-        read.
+        The kit's own server is asked for its state. Another one tells of it by a message: once the request's body is
+        read, or where there is none, only a disconnect can come, after a last empty message. So a handler that never
+        asks would be logged as if its answer had been read.
         """
+        gone = client_has_gone(self._scope)
+        if gone is not None:
+            if gone:
+                self._hung_up()
+            return
+        if not self._body_read:
+            return
         for _ in range(2):
             message = _ready(self._receive())
             if message is not None and message["type"] == "http.disconnect":

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
 
-from observability.deadline import TIMEOUT_HEADER, current_deadline
+from observability.deadline import TIMEOUT_HEADER, RequestDeadline, current_deadline
 from observability.instrument import observe
 from observability.testing import Recorder, client_for
 from tests.virtual_time import VirtualTimeLoop
@@ -87,6 +89,83 @@ async def test_what_the_caller_waits(recorder: Recorder, inbound_context: str, v
         assert response.status_code == 504
     else:
         assert response.json() == pytest.approx(left)
+
+
+async def test_other_cancellations(recorder: Recorder) -> None:
+    """A handler's own time limit, and a cancellation that it puts up with, have nothing to do with the request's."""
+    app = FastAPI()
+
+    @app.get("/")
+    async def handler() -> str:
+        try:
+            async with asyncio.timeout(10):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            return "own limit"
+        return ""
+
+    @app.get("/raises")
+    async def raises() -> None:
+        async with asyncio.timeout(10):
+            await asyncio.Event().wait()
+
+    observe(app, recorder.telemetry("service"))
+    async with client_for(app) as client:
+        assert (await client.get("/")).json() == "own limit"
+        assert (await client.get("/raises")).status_code == 500
+
+
+async def test_late_answer() -> None:
+    """A handler that answers when it is cut off has answered, if it ends then; what it raises goes on."""
+
+    async def app(scope: Scope, _receive: Receive, send: Send) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await send({"type": "http.response.start", "status": 200})
+            if scope["path"] == "/ends":
+                return  # noqa: B012 - it swallows the cancellation, as a handler should not
+
+    for path, raised in (("/ends", None), ("/goes-on", TimeoutError)):
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)  # noqa: B023 - used within the loop
+
+        scope = {"type": "http", "path": path, "headers": []}
+        with pytest.raises(raised) if raised else nullcontext():
+            await RequestDeadline(app)(scope, _receive, send)
+        assert [message["status"] for message in sent] == [200]
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+
+
+def test_another_loop() -> None:
+    """An application that is served by one event loop after another has its deadlines in each."""
+
+    async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        await asyncio.Event().wait()
+
+    async def serve(limited: RequestDeadline) -> int:
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        await limited({"type": "http", "path": "/", "headers": []}, _receive, send)
+        status: int = sent[0]["status"]
+        return status
+
+    limited = RequestDeadline(app)
+    for _ in range(2):
+        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+            assert runner.run(serve(limited)) == 504
+
+
+async def _receive() -> Message:
+    """A receive that is asked for nothing."""
+    raise AssertionError
 
 
 async def test_outside() -> None:

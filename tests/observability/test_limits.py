@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from observability import instrument
@@ -120,7 +121,8 @@ async def test_wait_after_body() -> None:
     async def send(message: Message) -> None:
         raise AssertionError(message)
 
-    await RequestLimits(app, body_timeout_s=0.01)({"type": "http", "headers": []}, messages.get, send)
+    scope = {"type": "http", "headers": [(b"content-length", b"1")]}
+    await RequestLimits(app, body_timeout_s=0.01)(scope, messages.get, send)
     assert [message["type"] for message in received] == ["http.request", "http.disconnect"]
 
 
@@ -132,3 +134,41 @@ async def test_headers(recorder: Recorder, headers: dict[str, str]) -> None:
     async with _client(recorder) as client:
         response = await client.post("/length", headers=headers)
     _assert_problem(response, 431)
+
+
+@pytest.mark.parametrize("version", ["2", "3"])
+async def test_unannounced_body(recorder: Recorder, version: str) -> None:
+    """A body that no header announces, as later versions of HTTP allow, is limited all the same."""
+    app = FastAPI()
+
+    @app.post("/length")
+    async def length(request: Request) -> int:
+        return len(await request.body())
+
+    observe(app, recorder.telemetry("service"))
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"x" * (MAX_BODY_BYTES + 1), "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/length", "headers": [], "query_string": b""}
+    await app({**scope, "http_version": version}, receive, send)
+    assert sent[0]["status"] == 413
+
+
+async def test_no_body(recorder: Recorder) -> None:
+    """A request without a body goes by what limits bodies, and what a handler answers to it stays as it is."""
+    app = FastAPI()
+
+    @app.get("/")
+    async def handler(request: Request) -> PlainTextResponse:
+        assert "starlette.max_body_size" not in request.scope
+        return PlainTextResponse(str(len(await request.body())), status_code=413)
+
+    observe(app, recorder.telemetry("service"))
+    async with client_for(app) as client:
+        response = await client.get("/")
+    assert (response.status_code, response.text) == (413, "0")
