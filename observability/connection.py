@@ -13,6 +13,7 @@ import asyncio
 import json
 import socket
 import struct
+import weakref
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -47,22 +48,25 @@ class Cut(Protocol):
 
 def cut_of(scope: Scope) -> Cut | None:
     """What ends the connection of a request; None under a server that is not the kit's."""
-    extension = _extension(scope)
-    return None if extension is None else partial(extension["protocol"].cut, extension["cycle"])
+    found = _found(scope)
+    return None if found is None else partial(found[0].cut, found[1])
 
 
 def client_has_gone(scope: Scope) -> bool | None:
     """Whether the client of a request, whose answer is not complete, has gone; None if the server does not tell."""
-    extension = _extension(scope)
+    found = _found(scope)
+    if found is None:
+        return None
+    gone: bool = found[1].disconnected
+    return gone
+
+
+def _found(scope: Scope) -> tuple[BoundedConnection, RequestResponseCycle] | None:
+    extension = scope.get("extensions", {}).get(_CONNECTION)
     if extension is None:
         return None
-    lost: bool = extension["cycle"].disconnected
-    return lost
-
-
-def _extension(scope: Scope) -> dict[str, Any] | None:
-    extension: dict[str, Any] | None = scope.get("extensions", {}).get(_CONNECTION)
-    return extension
+    cycle = extension["cycle"]()
+    return None if cycle is None else (extension["protocol"], cycle)
 
 
 class BoundedConnection(HttpToolsProtocol):
@@ -117,7 +121,8 @@ class BoundedConnection(HttpToolsProtocol):
         self._stop_waiting()
         super().on_headers_complete()
         if self.cycle is not None and self.cycle.scope is self.scope:  # not so for an upgrade
-            self.scope["extensions"] = {_CONNECTION: {"protocol": self, "cycle": self.cycle}}
+            # Weakly, since the cycle has the scope: else each request would be garbage that only a collection finds.
+            self.scope["extensions"] = {_CONNECTION: {"protocol": self, "cycle": weakref.ref(self.cycle)}}
 
     def on_body(self, body: bytes) -> None:
         """Note that the message goes on."""
