@@ -15,13 +15,14 @@ import math
 import signal
 import socket
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
 from observability.connection import BoundedConnection
+from observability.garbage import rare_collections
 from observability.health import Health
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,8 @@ def serve(
     listener = _listen(host, port)
     config = uvicorn.Config(
         app,
-        http=BoundedConnection,
+        loop="auto",  # uvloop where it is installed
+        http=BoundedConnection,  # over httptools
         log_config=None,  # records go where `configure_logging` sends them
         access_log=False,  # each request has its own line, with its trace
         server_header=False,
@@ -66,7 +68,7 @@ def serve(
         timeout_graceful_shutdown=max(1, round(shutdown_timeout_s)),
     )
     server = _Server(config, app.state.health, drain_delay_s)
-    with listener:
+    with listener, server.collecting:
         try:
             server.run(sockets=[listener])
         except SystemExit:  # what uvicorn makes of a lifespan that failed
@@ -78,11 +80,13 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._health = health
         self._drain_delay_s = drain_delay_s
+        self.collecting = ExitStack()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start as uvicorn does, and say where."""
         await super().startup(sockets)
         if self.started:
+            self.collecting.enter_context(rare_collections())  # all is loaded
             for listener in sockets or ():
                 host, port, *_ = listener.getsockname()
                 logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)

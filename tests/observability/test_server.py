@@ -20,7 +20,7 @@ from observability.server import ServerError, serve
 from tests.forked import Forked
 
 APP = """
-import asyncio, sys
+import asyncio, gc, sys
 from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from observability import Telemetry, observe, serve
@@ -37,6 +37,10 @@ async def slow():
     print("in flight", flush=True)
     await asyncio.sleep(0.4)
     return "done"
+
+@app.get("/set-up")
+async def set_up():
+    return [type(asyncio.get_running_loop()).__module__, gc.get_freeze_count() > 0]
 
 @app.get("/never")
 async def never():
@@ -88,6 +92,12 @@ def test_in_flight_request_ends(number: signal.Signals) -> None:
         assert slow.result(timeout=10).json() == "done"
         assert "lifespan ended" in out
         assert process.returncode == 0
+
+
+def test_set_up() -> None:
+    """The event loop is uvloop's, and the garbage collector is set up for serving."""
+    with _serving() as (_, client):
+        assert client.get("/set-up").json() == ["uvloop", True]
 
 
 def test_drain_delay() -> None:
