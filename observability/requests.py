@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from observability.body import may_have_body
 from observability.connection import client_has_gone
-from observability.records import Records
+from observability.line import Line
 from observability.telemetry import CLIENT_DISCONNECTED
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,6 @@ _LOGGED = "_clearspan_logged"
 _NORMAL_CLOSURE, _CONNECTION_LOST = 1000, 1006  # RFC 6455, section 7.4.1
 
 _SERVER_ERROR = 500
-_LINE = "%s %s %s %.1f ms"
 
 _current: ContextVar[Scope | None] = ContextVar("clearspan.request", default=None)
 
@@ -57,12 +56,12 @@ class RequestLog:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self._records = Records(logger)
+        self._line = Line(logger, "%s %s %s %.1f ms")
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] not in ("http", "websocket"):
             return self.app(scope, receive, send)
-        return self._serve(scope, _Exchange(scope, receive, send, self._records))
+        return self._serve(scope, _Exchange(scope, receive, send, self._line))
 
     async def _serve(self, scope: Scope, exchange: _Exchange) -> None:
         token = _current.set(scope)
@@ -85,9 +84,9 @@ class _Exchange:
         "_close_code",
         "_complete",
         "_disconnected",
+        "_line",
         "_logged",
         "_receive",
-        "_records",
         "_scope",
         "_send",
         "_span",
@@ -95,11 +94,11 @@ class _Exchange:
         "_status",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, records: Records) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, line: Line) -> None:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._records = records
+        self._line = line
         self._span = trace.get_current_span()  # the server's; inside there may be others
         self._started = time.perf_counter()
         self._body_read = not may_have_body(scope)
@@ -170,7 +169,7 @@ class _Exchange:
             attributes["http.response.status_code"] = self._status
         if self._disconnected:
             attributes[CLIENT_DISCONNECTED] = True
-        self._records.log(level, _LINE, (*self._request(), self._outcome(level), seconds * 1000), attributes, error)
+        self._line.log(level, (*self._request(), self._outcome(level), seconds * 1000), attributes, error)
 
     def _look_for_hang_up(self) -> None:
         """Ask the server, without waiting, whether the client is still there.

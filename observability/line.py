@@ -1,4 +1,4 @@
-"""Log records of a line that each request has."""
+"""A log line that each request has."""
 
 from __future__ import annotations
 
@@ -13,22 +13,28 @@ from types import FrameType
 from typing import Any
 
 
-class Records:
-    """Logs one kind of line, with one logger, from one place in the code.
+class Line:
+    """Logs lines that differ in their arguments only, from one place in the code.
 
-    What is the same in all its records is found out once, for each level: where the call stands, and what Python's own
-    record works out of that, which takes most of its time. Exceptions, and records of a factory that the application
-    has set (`logging.setLogRecordFactory`), are made by Python itself.
+    What is the same in all their records is found out once, for each level: where the call stands, and what Python's
+    own record works out of that, which takes most of its time. Exceptions, and records of a factory that the
+    application has set (`logging.setLogRecordFactory`), are made by Python itself.
     """
 
-    def __init__(self, logger: logging.Logger) -> None:
+    def __init__(self, logger: logging.Logger, message: str) -> None:
+        """Log with a logger.
+
+        Args:
+            logger: Takes the records.
+            message: With places for two arguments at least.
+        """
         self._logger = logger
+        self._message = message
         self._alike: dict[int, dict[str, Any]] = {}
 
     def log(
         self,
         level: int,
-        message: str,
         arguments: tuple[object, ...],
         attributes: Mapping[str, object],
         error: BaseException | None = None,
@@ -37,8 +43,7 @@ class Records:
 
         Args:
             level: Its severity.
-            message: With places for the arguments.
-            arguments: At least two.
+            arguments: What the message has places for.
             attributes: Further attributes of the record, of other names than those that each record has.
             error: An exception whose stack belongs to it.
         """
@@ -46,17 +51,16 @@ class Records:
         if not logger.isEnabledFor(level):
             return
         if error is not None or logging.getLogRecordFactory() is not logging.LogRecord:
-            logger.log(level, message, *arguments, exc_info=error, extra=attributes, stacklevel=2)
+            logger.log(level, self._message, *arguments, exc_info=error, extra=attributes, stacklevel=2)
             return
         alike = self._alike.get(level)
         if alike is None or alike["process"] != os.getpid():  # a forked process has another name too
-            alike = self._alike[level] = vars(_record(logger, level, sys._getframe(1)))  # noqa: SLF001 - as logging does
+            alike = self._alike[level] = vars(self._first(level, sys._getframe(1)))  # noqa: SLF001 - as logging does
         now = time.time()
         record = logging.LogRecord.__new__(logging.LogRecord)
         fields = record.__dict__
         fields.update(alike)
         fields.update(attributes)
-        fields["msg"] = message
         fields["args"] = arguments
         fields["created"] = now
         fields["msecs"] = float(int(now % 1 * 1000))
@@ -68,10 +72,11 @@ class Records:
             fields["taskName"] = _task_name()
         logger.handle(record)
 
-
-def _record(logger: logging.Logger, level: int, caller: FrameType) -> logging.LogRecord:
-    code = caller.f_code
-    return logger.makeRecord(logger.name, level, code.co_filename, caller.f_lineno, "", (), None, code.co_name)
+    def _first(self, level: int, caller: FrameType) -> logging.LogRecord:
+        code, name = caller.f_code, self._logger.name
+        return self._logger.makeRecord(
+            name, level, code.co_filename, caller.f_lineno, self._message, (), None, code.co_name
+        )
 
 
 def _task_name() -> str | None:

@@ -1,4 +1,4 @@
-"""Records of a line that each request has."""
+"""The log line that each request has."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from observability.records import Records
+from observability.line import Line
 
 MESSAGE, ARGUMENTS, ATTRIBUTES = "%s took %d ms", ("it", 3), {"http.request.method": "GET"}
 
@@ -29,7 +29,7 @@ class _Kept(logging.Handler):
 @pytest.fixture
 def logger() -> Iterator[logging.Logger]:
     """A logger of its own."""
-    logger = logging.getLogger("test.records")
+    logger = logging.getLogger("test.line")
     logger.setLevel(logging.INFO)
     yield logger
     logger.handlers.clear()
@@ -46,9 +46,9 @@ def kept(logger: logging.Logger) -> list[logging.LogRecord]:
 
 def _log_twice(logger: logging.Logger, level: int, error: BaseException | None = None) -> None:
     """The second one is made by what was remembered of the first; the third by Python."""
-    records = Records(logger)
+    line = Line(logger, MESSAGE)
     for _ in range(2):
-        records.log(level, MESSAGE, ARGUMENTS, ATTRIBUTES, error)
+        line.log(level, ARGUMENTS, ATTRIBUTES, error)
     logger.log(level, MESSAGE, *ARGUMENTS, extra=ATTRIBUTES, exc_info=error)
 
 
@@ -73,14 +73,14 @@ async def test_as_python_makes_them(
 
 async def test_names_of_the_caller(logger: logging.Logger, kept: list[logging.LogRecord]) -> None:
     """Thread and task are those of the call, and not those of the first one."""
-    records = Records(logger)
+    line = Line(logger, MESSAGE)
 
     async def log() -> None:
-        records.log(logging.INFO, MESSAGE, ARGUMENTS, ATTRIBUTES)
+        line.log(logging.INFO, ARGUMENTS, ATTRIBUTES)
 
     for name in ("one", "two"):
         await asyncio.create_task(log(), name=name)
-    thread = threading.Thread(target=records.log, args=(logging.INFO, MESSAGE, ARGUMENTS, ATTRIBUTES), name="other")
+    thread = threading.Thread(target=line.log, args=(logging.INFO, ARGUMENTS, ATTRIBUTES), name="other")
     thread.start()
     thread.join()
     assert [record.threadName for record in kept] == ["MainThread", "MainThread", "other"]
@@ -91,9 +91,9 @@ async def test_names_of_the_caller(logger: logging.Logger, kept: list[logging.Lo
 
 async def test_below_the_level(logger: logging.Logger, kept: list[logging.LogRecord]) -> None:
     """What is below the logger's level is not logged."""
-    records = Records(logger)
+    line = Line(logger, MESSAGE)
     logger.setLevel(logging.WARNING)
-    records.log(logging.INFO, MESSAGE, ARGUMENTS, ATTRIBUTES)
+    line.log(logging.INFO, ARGUMENTS, ATTRIBUTES)
     assert kept == []
 
 
@@ -105,18 +105,18 @@ async def test_own_factory(
     class Own(logging.LogRecord):
         pass
 
-    records = Records(logger)
-    records.log(logging.INFO, MESSAGE, ARGUMENTS, ATTRIBUTES)
+    line = Line(logger, MESSAGE)
+    line.log(logging.INFO, ARGUMENTS, ATTRIBUTES)
     monkeypatch.setattr(logging, "_logRecordFactory", Own)
-    records.log(logging.INFO, MESSAGE, ARGUMENTS, ATTRIBUTES)
+    line.log(logging.INFO, ARGUMENTS, ATTRIBUTES)
     assert [type(record) for record in kept] == [logging.LogRecord, Own]
 
 
 async def test_forked(logger: logging.Logger, kept: list[logging.LogRecord], monkeypatch: pytest.MonkeyPatch) -> None:
     """In another process the record names that one."""
-    records = Records(logger)
-    records.log(logging.INFO, MESSAGE, ARGUMENTS, ATTRIBUTES)
+    line = Line(logger, MESSAGE)
+    line.log(logging.INFO, ARGUMENTS, ATTRIBUTES)
     own = os.getpid()
     monkeypatch.setattr(os, "getpid", lambda: own + 1)
-    records.log(logging.INFO, MESSAGE, ARGUMENTS, ATTRIBUTES)
+    line.log(logging.INFO, ARGUMENTS, ATTRIBUTES)
     assert [record.process for record in kept] == [own, own + 1]
