@@ -34,6 +34,7 @@ LINGER_S = 1.0
 unread, would reset the connection and take the answer with it.
 """
 
+_RESOLUTION_S = 0.001  # so early a timer may come: uvloop counts milliseconds
 _CONNECTION = "clearspan.connection"  # an extension of the ASGI scope
 _LINGER_NOT = struct.pack("ii", 1, 0)  # SO_LINGER: what is unsent is lost, and the other side is told so by a reset
 
@@ -83,6 +84,8 @@ class BoundedConnection(HttpToolsProtocol):
         self._got_body = False
         self._refused = False
         self._head_timer: asyncio.TimerHandle | None = None
+        self._idle_since: float | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Start to wait for a request."""
@@ -92,6 +95,8 @@ class BoundedConnection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no longer."""
         self._stop_waiting()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -136,7 +141,12 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Wait for the rest of a body that nobody read, or of a pipelined request's head, whose time begins now."""
-        super().on_response_complete()
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+        else:  # what uvicorn does then, but for its timer
+            self.server_state.total_requests += 1
+            self.flow.resume_reading()
+            self._begin_idling()
         if self._in_head:
             self._stop_waiting()
         if self._in_message:
@@ -179,6 +189,29 @@ class BoundedConnection(HttpToolsProtocol):
     def _answering(self) -> bool:
         # None until the first request, whatever uvicorn's annotation says.
         return self.cycle is not None and not self.cycle.response_complete
+
+    def _begin_idling(self) -> None:
+        """Close the connection if nothing comes for `timeout_keep_alive`.
+
+        uvicorn sets a timer after each answer and cancels it when the next request comes. Here one goes on meanwhile,
+        and looks when it is over whether there was one.
+        """
+        self._idle_since = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._look_whether_idle)
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
+
+    def _look_whether_idle(self) -> None:
+        self._idle_timer = None
+        if self._idle_since is None:
+            return
+        left_s = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left_s > _RESOLUTION_S:
+            self._idle_timer = self.loop.call_later(left_s, self._look_whether_idle)
+        else:
+            self.timeout_keep_alive_handler()
 
     def _wait_for_head(self) -> None:
         if self._head_timer is None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import weakref
 from typing import Any
 
 import pytest
+import uvicorn
 from fastapi import FastAPI, Request
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.server import ServerState
 
 from observability import connection
 from tests.serving import serving
+from tests.virtual_time import VirtualTimeLoop
 
 pytestmark = pytest.mark.anyio
 
@@ -176,3 +181,125 @@ async def test_no_http() -> None:
         status, members = await _read(reader)
         writer.close()
     assert (status, members["title"]) == ("HTTP/1.1 400 Bad Request", "Bad Request")
+
+
+class _Transport(asyncio.Transport):
+    """A connection without a network, which only knows when it was closed."""
+
+    def __init__(self) -> None:
+        super().__init__({"sockname": ("127.0.0.1", 8000), "peername": ("127.0.0.1", 40000)})
+        self.closed_at: float | None = None
+
+    def write(self, _data: object) -> None:
+        """Send nothing."""
+
+    def is_closing(self) -> bool:
+        return self.closed_at is not None
+
+    def close(self) -> None:
+        if self.closed_at is None:
+            self.closed_at = asyncio.get_running_loop().time()
+
+    def pause_reading(self) -> None:
+        """Read nothing anyway."""
+
+    def resume_reading(self) -> None:
+        """Read nothing anyway."""
+
+
+def _idle(seconds: float, *requests_at: float) -> float:
+    """When a connection was closed on which requests come at these times and take so long, in seconds."""
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await asyncio.sleep(seconds)
+        await send({"type": "http.response.start", "status": 204})
+        await send({"type": "http.response.body"})
+
+    async def run() -> float:
+        loop, transport = asyncio.get_running_loop(), _Transport()
+        config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_keep_alive=5)
+        config.load()
+        bounded = connection.BoundedConnection(config, ServerState(), {}, loop)
+        bounded.connection_made(transport)
+        began = loop.time()
+        for at in requests_at:
+            loop.call_at(began + at, bounded.data_received, b"GET / HTTP/1.1\r\nhost: service\r\n\r\n")
+        await asyncio.sleep(60)
+        assert transport.closed_at is not None
+        assert bounded.server_state.total_requests == len(requests_at)
+        bounded.connection_lost(None)
+        return transport.closed_at - began
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(run())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "requests_at", "closed_at"),
+    [
+        (0, [0.0], 5.0),
+        (0, [0.0, 3.0, 6.0], 11.0),
+        (0, [0.0, 4.99, 9.98], 14.98),
+        (12, [0.0], 17.0),  # busy longer than a connection may be idle
+        (12, [0.0, 14.0], 31.0),
+        (2, [0.0, 0.5, 1.0], 11.0),  # pipelined: answered at 2, 4 and 6
+    ],
+)
+def test_idle_connection(seconds: float, requests_at: list[float], closed_at: float) -> None:
+    """A connection is closed when nothing has come for so long since its last answer, and never while it is busy."""
+    assert _idle(seconds, *requests_at) == pytest.approx(closed_at)
+
+
+def test_lost_connection_is_let_go() -> None:
+    """No timer keeps a connection that was lost while it was idle."""
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 204})
+        await send({"type": "http.response.body"})
+
+    async def run() -> None:
+        config = uvicorn.Config(app, log_config=None, lifespan="off")
+        config.load()
+        bounded = connection.BoundedConnection(config, ServerState(), {}, asyncio.get_running_loop())
+        bounded.connection_made(_Transport())
+        bounded.data_received(b"GET / HTTP/1.1\r\nhost: service\r\n\r\n")
+        await asyncio.sleep(1)
+        lost = weakref.ref(bounded)
+        bounded.connection_lost(None)
+        del bounded
+        gc.collect()
+        assert lost() is None
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(run())
+
+
+async def test_no_garbage() -> None:
+    """A request that has ended leaves no cycle of objects for the garbage collector."""
+    cycles: list[weakref.ref[object]] = []
+
+    async def app(scope: Scope, _receive: Receive, send: Send) -> None:
+        assert connection.client_has_gone(scope) is False
+        assert connection.cut_of(scope) is not None
+        cycles.append(scope["extensions"]["clearspan.connection"]["cycle"])
+        await send({"type": "http.response.start", "status": 204})
+        await send({"type": "http.response.body"})
+
+    gc.collect()
+    gc.disable()
+    try:
+        async with serving(app) as (port, _):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            for _ in range(2):
+                writer.write(REQUEST + b"\r\n")
+                await reader.readuntil(b"\r\n\r\n")
+            assert cycles[0]() is None  # the second request has taken its place in the connection
+            writer.close()
+    finally:
+        gc.enable()
+
+
+def test_other_servers() -> None:
+    """A server that is not the kit's does not tell."""
+    assert connection.client_has_gone({"type": "http"}) is None
+    assert connection.cut_of({"type": "http", "extensions": {}}) is None
