@@ -187,7 +187,7 @@ class Destination:
 
     def _attempt(self, body: bytes, timeout_s: float) -> tuple[Outcome, bool]:
         try:
-            if self._prepared is None:
+            if self._prepared is None or self._session.cookies:  # which the receiver has set meanwhile
                 self._prepared = self._prepare()
             prepared, options = self._prepared
             one = prepared.copy()

@@ -152,3 +152,22 @@ def test_not_covered(monkeypatch: pytest.MonkeyPatch, variable: str, value: str)
     """What is not covered is left to the official exporter."""
     monkeypatch.setenv(variable, value)
     assert Destination.from_environment(Signal.TRACES) is None
+
+
+def test_one_after_the_other(receiver: Receiver) -> None:
+    """Each request has its own body, and the cookies that the receiver has set by then."""
+    destination = _traces(receiver)
+    receiver.answers += [Answer(), Answer(200, PROTOBUF | {"set-cookie": "node=7"}), Answer()]
+    bodies = [b"", b"\x0a\x00", b"\x0a\x00\x0a\x00"]
+    assert [destination.post(body, 5).error for body in bodies] == [None] * 3
+    assert [body for _, body in receiver.requests] == bodies
+    assert [headers.get("cookie") for headers, _ in receiver.requests] == [None, None, "node=7"]
+
+
+def test_proxy(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that the environment names is used, and none for hosts that it excepts."""
+    monkeypatch.setenv("http_proxy", receiver.url)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert Destination(Signal.TRACES, "http://collector.invalid/v1/traces").post(BODY, 5).error is None
+    assert _traces(receiver).post(BODY, 5).error is None
+    assert [headers["path"] for headers, _ in receiver.requests] == ["http://collector.invalid/v1/traces", "/v1/traces"]
