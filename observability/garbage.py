@@ -14,7 +14,7 @@ from typing import Final
 YOUNG_OBJECTS: Final = 5000
 """So many more objects than before, and new ones are looked through for garbage; Python's own number is 700.
 
-A request of the kit leaves none, and what waits to be exported stays below it.
+The kit's own part of a request leaves no garbage, and what waits to be exported stays below it most of the time.
 """
 
 
@@ -23,9 +23,9 @@ def rare_collections() -> Iterator[None]:
     """Set the collector up for serving, once all is loaded, and as it was before at the end.
 
     What is there now is never looked through again: for the application of `benchmarks.cost` a full collection took
-    3 ms in the place of 57, which is the longest that a request waited. And more objects may come before new ones are
-    looked through, which took 0.3 µs of each request in the place of 8. An application that has set more itself, or
-    has turned the collector off, keeps that.
+    3 ms of a processor in the place of 57, during which no request is served. And more objects may come before new
+    ones are looked through, which took 0.3 µs of each request in the place of 8. An application that has set more
+    itself, or has turned the collector off, keeps that.
     """
     young, *older = gc.get_threshold()
     frozen_before = gc.get_freeze_count()
