@@ -316,13 +316,15 @@ class Sender:
             left_s = min(give_up_at, self._give_up_at) - time.monotonic()
             if left_s <= 0:
                 return Outcome("shutdown", retryable=True)
+            ending = self._stopping.is_set()
             outcome = self._destination.post(body, min(self._destination.timeout_s, left_s))
             if not outcome.retryable:
                 self._next_delay_s = self._first_delay_s
             if once or not outcome.retryable:
                 return outcome
             wait_s = self._delay(outcome)
-            if not self._pause(time.monotonic() + wait_s, give_up_at, asked=outcome.retry_after_s is not None):
+            asked = outcome.retry_after_s is not None
+            if not self._pause(time.monotonic() + wait_s, give_up_at, asked=asked, ending=ending):
                 return outcome
 
     def _delay(self, outcome: Outcome) -> float:
@@ -340,13 +342,15 @@ class Sender:
         )
         return wait_s
 
-    def _pause(self, resume_at: float, give_up_at: float, *, asked: bool) -> bool:
+    def _pause(self, resume_at: float, give_up_at: float, *, asked: bool, ending: bool) -> bool:
         """Wait before the next attempt; a shutdown ends that, unless the receiver has asked for it.
+
+        The first attempt of an end comes at once, if `ending` does not say that there was one.
 
         Returns:
             Whether there is time for another attempt.
         """
-        if not self._stopping.is_set():
+        if not ending:
             # A receiver that asks for more than there is time is left alone for all of that time.
             if not self._stopping.wait(max(0.0, min(resume_at, give_up_at) - time.monotonic())):
                 return resume_at < give_up_at
