@@ -30,9 +30,7 @@ class InboundTrust:
             raise ValueError(f"inbound_context={inbound_context!r} is none of {', '.join(get_args(InboundContext))}")
         self.app = app
         self._inbound_context = inbound_context
-        # Whatever the process propagates by (OTEL_PROPAGATORS), and what W3C defines even if it does not.
-        self._fields = {name.lower().encode() for name in propagate.get_global_textmap().fields}
-        self._fields |= {b"traceparent", b"tracestate", b"baggage"}
+        self._fields = untrusted_fields()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._inbound_context != "continue" and scope["type"] in ("http", "websocket"):
@@ -40,7 +38,7 @@ class InboundTrust:
             claimed = [value for name, value in headers if name == b"traceparent"]
             scope = {**scope, "headers": [header for header in headers if header[0] not in self._fields]}
             if self._inbound_context == "link" and len(claimed) == 1:
-                scope[_LINK] = _span_context(claimed[0])
+                scope[_LINK] = claimed_context(claimed[0])
         await self.app(scope, receive, send)
 
 
@@ -51,6 +49,16 @@ def link_caller(span: Span, scope: Scope) -> None:
         span.add_link(context)
 
 
-def _span_context(traceparent: bytes) -> SpanContext | None:
+def untrusted_fields() -> frozenset[bytes]:
+    """The headers that are a stranger's to send and ours to take away.
+
+    Whatever the process propagates by (`OTEL_PROPAGATORS`), and what W3C defines even if it does not.
+    """
+    fields = {name.lower().encode() for name in propagate.get_global_textmap().fields}
+    return frozenset(fields | {b"traceparent", b"tracestate", b"baggage"})
+
+
+def claimed_context(traceparent: bytes) -> SpanContext | None:
+    """The span that a `traceparent` names; None where it names none."""
     context = trace.get_current_span(_W3C.extract({"traceparent": traceparent.decode("latin-1")})).get_span_context()
     return context if context.is_valid else None

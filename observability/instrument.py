@@ -23,6 +23,7 @@ from starlette.types import ASGIApp
 
 from observability.deadline import REQUEST_TIMEOUT_S, RequestDeadline
 from observability.draining import LeaveWhileDraining
+from observability.fastpath.server import AnsweredErrors, ServerSpan, covers
 from observability.faults.endpoint import FaultEndpoint
 from observability.faults.fault import Faults
 from observability.faults.layer import FaultLayer
@@ -102,6 +103,7 @@ def observe(
         inbound_context,
         max_requests,
         request_timeout_s,
+        fast=telemetry.fast,
         faults=Faults() if faults else None,
         events=events,
     )
@@ -157,6 +159,7 @@ def _wrap_middleware_stack(
     max_requests: int,
     request_timeout_s: float,
     *,
+    fast: bool,
     faults: Faults | None,
     events: EventIntake | None,
 ) -> None:
@@ -169,6 +172,9 @@ def _wrap_middleware_stack(
         install_problem_handlers(app)  # when the application starts, and everything has been mounted
         stack = build_instrumented()
         span = _server_span_middleware(stack)
+        covered = fast and covers(span)
+        if covered:
+            span.app = AnsweredErrors(span.app)  # two of contrib's layers, whose place it takes
         # Inside the server span, from the inside out:
         span.app = RequestLimits(span.app)  # around whatever reads the body
         span.app = RequestDeadline(span.app, timeout_s=request_timeout_s, believe_caller=believe_caller)  # all the work
@@ -179,6 +185,8 @@ def _wrap_middleware_stack(
         span.app = RequestLog(span.app)  # around every answer, the limits' and the error handlers' too
         # Outside the server span, from the inside out:
         stack = InboundTrust(stack, inbound_context)  # before the span reads its parent from the headers
+        if covered:
+            stack = ServerSpan(stack, span, app, inbound_context)  # spares requests all that is from here to the span
         if faults is not None:
             stack = FaultEndpoint(stack, faults)  # before the span, which is for requests
         if events is not None:
