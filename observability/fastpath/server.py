@@ -171,7 +171,8 @@ class ServerSpan:
                 _record(span, error)
                 raise
             finally:
-                # Within the span's context still, and without waiting: so it is done whatever ends the request.
+                # Nothing is waited for, so that it is done whatever ends the request.
+                detach(token)
                 context = span.get_span_context()
                 sizes = self._sizes_of(head, request.route, response)
                 sizes.duration.record(max(default_timer() - start, 0), context)
@@ -180,7 +181,6 @@ class ServerSpan:
                     sizes.response.record(response.size, context)
                 if request.size is not None:
                     sizes.request.record(request.size, context)
-                detach(token)
                 if span.is_recording():
                     span.end()
         except Exception as error:
@@ -205,14 +205,15 @@ class ServerSpan:
         if propagated:
             scope, parent, link = self._caller(scope, propagated)
         elif not self._ordinary:
-            parent = propagate.extract(scope, getter=_GETTER)
+            parent = propagate.extract(scope, getter=_GETTER) or _NO_PARENT
 
         attributes = head.before.copy()
         path = scope["path"]
         if path:
             attributes[URL_PATH] = path
-            if scope.get("query_string"):
-                attributes[URL_QUERY] = _text(scope["query_string"])
+            query = scope.get("query_string")
+            if query:
+                attributes[URL_QUERY] = query.decode("utf-8", "replace") if isinstance(query, bytes) else query
         attributes.update(head.after)
         if user_agent:
             attributes.update(self._user_agents.get(user_agent) or self._user_agent(user_agent))
@@ -260,20 +261,24 @@ class ServerSpan:
                 self._actives[sanitized, scheme] = active
         return _Head(before, after, "HTTP" if method == "_OTHER" else method, sanitized, scheme, version, active)
 
-    def _caller(self, scope: Scope, headers: list[tuple[bytes, bytes]]) -> tuple[Scope, Context, SpanContext | None]:
+    def _caller(self, scope: Scope, propagated: list[tuple[bytes, bytes]]) -> tuple[Scope, Context, SpanContext | None]:
         """What the application sees of the caller's headers, the parent, and the caller that is only linked to."""
-        claimed = [value for name, value in headers if name == b"traceparent"]
-        if self._believe:
-            if not self._ordinary:
-                return scope, propagate.extract(scope, getter=_GETTER), None
+        link = None
+        if not self._believe:
+            claimed = [value for name, value in propagated if name == b"traceparent"]
+            if self._link and len(claimed) == 1:
+                link = claimed_context(claimed[0])
+            fields = self._fields
+            scope = {**scope, "headers": [header for header in scope["headers"] if header[0] not in fields]}
+            if self._ordinary:
+                return scope, _NO_PARENT, link
+        if self._ordinary:
             carrier: dict[str, list[str]] = {}
-            for name, value in headers:
+            for name, value in propagated:
                 carrier.setdefault(name.decode("latin-1"), []).append(_text(value))
             return scope, propagate.extract(carrier), None
-        fields = self._fields
-        scope = {**scope, "headers": [header for header in scope["headers"] if header[0] not in fields]}
-        link = claimed_context(claimed[0]) if self._link and len(claimed) == 1 else None
-        return scope, _NO_PARENT if self._ordinary else propagate.extract(scope, getter=_GETTER), link
+        # A composite of no propagators gives nothing at all.
+        return scope, propagate.extract(scope, getter=_GETTER) or _NO_PARENT, link
 
     def _user_agent(self, value: bytes) -> dict[str, AttributeValue]:
         text = _text(value)
@@ -461,10 +466,8 @@ async def _discard(_message: Message) -> None:
     pass
 
 
-def _text(value: bytes | str) -> str:
-    """A header or query as contrib decodes it, except that nothing fails."""
-    if isinstance(value, str):
-        return value
+def _text(value: bytes) -> str:
+    """A header's value as contrib decodes it, except that nothing fails."""
     try:
         return value.decode("utf-8")
     except UnicodeDecodeError:
