@@ -18,6 +18,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 InboundContext = Literal["link", "continue", "ignore"]
 """`continue` the caller's trace, start a new one with a `link` to the caller's span, or `ignore` the caller."""
 
+NATIVE_TELEMETRY = "fastapi.telemetry"
+"""Where FastAPI looks whether a request is traced by an application around it; None says so, and keeps it off."""
+
 _LINK = "clearspan.inbound.link"
 _W3C = TraceContextTextMapPropagator()
 
@@ -33,7 +36,12 @@ class InboundTrust:
         self._fields = untrusted_fields()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._inbound_context != "continue" and scope["type"] in ("http", "websocket"):
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        # An application that is mounted would make a server span of its own, in a trace of its own.
+        scope[NATIVE_TELEMETRY] = None
+        if self._inbound_context != "continue":
             headers: list[tuple[bytes, bytes]] = scope["headers"]
             claimed = [value for name, value in headers if name == b"traceparent"]
             scope = {**scope, "headers": [header for header in headers if header[0] not in self._fields]}

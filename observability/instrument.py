@@ -90,6 +90,7 @@ def observe(
         threads.instrument()  # threads and executors go on with the trace; asyncio's tasks do so by themselves
     if app.max_body_size is None:
         app.max_body_size = MAX_BODY_BYTES
+    _switch_off_native_telemetry(app)
     FastAPIInstrumentor.instrument_app(
         app,
         tracer_provider=telemetry.tracer_provider,
@@ -197,6 +198,17 @@ def _wrap_middleware_stack(
         return LeaveWhileDraining(stack, health)  # outermost: every answer may be the last one on its connection
 
     app.build_middleware_stack = build  # type: ignore[method-assign]  # contrib replaces it in the same way
+
+
+def _switch_off_native_telemetry(app: FastAPI) -> None:
+    """Spare each request FastAPI's search for contrib's middleware, and have no exporters added to our providers.
+
+    There is no public way once an application is made. Without it FastAPI's telemetry stands aside by itself; that of
+    applications that are mounted does so by the requests' scopes (`observability.inbound`).
+    """
+    config = getattr(app, "_telemetry", None)
+    if isinstance(config, dict):
+        config.update(tracing=False, metrics=False, logs=False)
 
 
 def _server_span_middleware(stack: ASGIApp) -> OpenTelemetryMiddleware:

@@ -54,7 +54,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from observability.fastpath.instruments import PreparedInstrument, Series
 from observability.fastpath.routes import Routes
-from observability.inbound import InboundContext, claimed_context, link_caller, untrusted_fields
+from observability.inbound import NATIVE_TELEMETRY, InboundContext, claimed_context, link_caller, untrusted_fields
 
 MAX_KNOWN = 1000
 """How many kinds of requests, user agents and sets of metrics are remembered; more are worked out each time."""
@@ -158,6 +158,7 @@ class ServerSpan:
         except (KeyError, TypeError, ValueError):
             await self.app(scope, receive, send)  # a server of another kind, for which contrib may have an answer
             return
+        scope[NATIVE_TELEMETRY] = None  # as InboundTrust does
         request = self._start(scope, head)
         span, parent = request.span, request.parent
         response = _Response(span, send, self._conventions)
