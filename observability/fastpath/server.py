@@ -38,6 +38,7 @@ from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, S
 from opentelemetry.semconv.attributes.url_attributes import URL_PATH, URL_QUERY, URL_SCHEME
 from opentelemetry.semconv.attributes.user_agent_attributes import USER_AGENT_ORIGINAL
 from opentelemetry.trace import (
+    INVALID_SPAN,
     Span,
     SpanContext,
     SpanKind,
@@ -63,6 +64,7 @@ MAX_USER_AGENT = 512
 """Bytes of a user agent that is remembered."""
 
 _NO_PARENT = Context()
+(_SPAN_KEY,) = set_span_in_context(INVALID_SPAN, _NO_PARENT)
 _GETTER: Any = asgi_getter
 _USER_AGENT_SYNTHETIC_TYPE = "user_agent.synthetic.type"
 
@@ -88,19 +90,6 @@ class _Head(NamedTuple):
     active: Series
 
 
-class _Request(NamedTuple):
-    """A request whose span has started."""
-
-    scope: Scope
-    """What the application is given."""
-
-    span: Span
-    parent: Context
-    route: str | None
-    size: int | None
-    """Bytes of its body, by its header."""
-
-
 class _Sizes(NamedTuple):
     """The metrics of requests that ended in one way."""
 
@@ -122,7 +111,6 @@ class ServerSpan:
             inbound_context: Which caller is believed.
         """
         self.app = app
-        self._contrib = contrib
         self._inner: ASGIApp = contrib.app
         self._tracer = contrib.tracer
         self._conventions = contrib._sem_conv_opt_in_mode
@@ -159,15 +147,14 @@ class ServerSpan:
             await self.app(scope, receive, send)  # a server of another kind, for which contrib may have an answer
             return
         scope[NATIVE_TELEMETRY] = None  # as InboundTrust does
-        request = self._start(scope, head)
-        span, parent = request.span, request.parent
+        scope, span, parent, route, size = self._start(scope, head)
         response = _Response(span, send, self._conventions)
         caller = get_current_span(parent).get_span_context() if parent else None
         head.active.record(1, caller)
-        token = attach(set_span_in_context(span, parent))
+        token = attach(set_span_in_context(span, parent) if parent else Context({_SPAN_KEY: span}))
         try:
             try:
-                await self._inner(request.scope, receive, response.send)
+                await self._inner(scope, receive, response.send)
             except Exception as error:
                 _record(span, error)
                 raise
@@ -175,13 +162,13 @@ class ServerSpan:
                 # Nothing is waited for, so that it is done whatever ends the request.
                 detach(token)
                 context = span.get_span_context()
-                sizes = self._sizes_of(head, request.route, response)
+                sizes = self._sizes_of(head, route, response)
                 sizes.duration.record(max(default_timer() - start, 0), context)
                 head.active.record(-1, caller)
                 if response.size:
                     sizes.response.record(response.size, context)
-                if request.size is not None:
-                    sizes.request.record(request.size, context)
+                if size is not None:
+                    sizes.request.record(size, context)
                 if span.is_recording():
                     span.end()
         except Exception as error:
@@ -189,8 +176,12 @@ class ServerSpan:
                 raise
             await ServerErrorMiddleware(_failing(error))(scope, receive, send)  # answers 500, and raises it again
 
-    def _start(self, scope: Scope, head: _Head) -> _Request:
-        """Start the span, with all that is known of the request."""
+    def _start(self, scope: Scope, head: _Head) -> tuple[Scope, Span, Context, str | None, int | None]:
+        """Start the span, with all that is known of the request.
+
+        Returns:
+            What the application is given, the span and its parent, the route, and the bytes of the body by its header.
+        """
         looked_at = self._looked_at
         user_agent = size = None
         propagated: list[tuple[bytes, bytes]] = []
@@ -227,7 +218,7 @@ class ServerSpan:
         span = self._tracer.start_span(span_name, context=parent, kind=SpanKind.SERVER, attributes=attributes)
         if link is not None:
             span.add_link(link)
-        return _Request(scope, span, parent, route, None if size is None else _size(size))
+        return scope, span, parent, route, None if size is None else _size(size)
 
     def _head(self, scope: Scope) -> _Head:
         key = (scope["method"], scope["scheme"], scope["server"], scope["http_version"])
@@ -454,8 +445,8 @@ def _add_client(attributes: dict[str, AttributeValue], scope: Scope) -> None:
         address, port = client
         if address:
             attributes[CLIENT_ADDRESS] = address
-        if port:
-            attributes[CLIENT_PORT] = int(port)
+        if port and isinstance(port, int):
+            attributes[CLIENT_PORT] = port
 
 
 def _url(scope: Scope) -> str:
