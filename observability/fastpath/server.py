@@ -382,14 +382,18 @@ class AnsweredErrors:
 
 
 def covers(contrib: Any) -> bool:
-    """Whether contrib's middleware is set up, by the kit and by variables, as `ServerSpan` takes for granted.
+    """Whether contrib's middleware is set up, by the kit and by variables, as the two layers here take for granted.
 
-    That it has the parts that are asked for here, some of them private, is looked at once, when the application starts.
+    That it has the parts that are asked for, some of them private, is looked at once, when the application starts.
     """
     try:
         hook = contrib.server_request_hook
+        recording: Any = contrib.app.app
         return (
-            contrib._sem_conv_opt_in_mode.value == "http"
+            type(contrib.app) is ServerErrorMiddleware
+            and type(recording).__name__ == "ExceptionHandlerMiddleware"
+            and callable(recording.app)
+            and contrib._sem_conv_opt_in_mode.value == "http"
             and contrib.http_capture_headers_server_request is None
             and contrib.http_capture_headers_server_response is None
             and contrib.exclude_receive_span

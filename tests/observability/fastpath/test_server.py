@@ -12,12 +12,14 @@ from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from opentelemetry import context, trace
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from starlette.background import BackgroundTask
 from starlette.types import Message, Receive, Scope, Send
 
 from observability.fastpath import server
 from observability.fastpath.server import ServerSpan, covers
+from observability.inbound import link_caller
 from observability.instrument import _server_span_middleware, observe
 from observability.providers import Telemetry
 from tests.observability.fastpath import parity
@@ -170,7 +172,8 @@ async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
 def test_another_middleware_is_not_covered() -> None:
     """A middleware that lacks a part that is asked for, as another version of contrib may, is used as it is."""
     app = FastAPI()
-    observe(app, Telemetry.build("orders", fast=False))
+    Telemetry.build("orders")  # which chooses the conventions
+    FastAPIInstrumentor.instrument_app(app, server_request_hook=link_caller, exclude_spans=["receive", "send"])
     contrib: Any = _server_span_middleware(app.build_middleware_stack())
     assert covers(contrib)
     for part in ("duration_histogram_new", "_sem_conv_opt_in_mode", "excluded_urls", "exclude_send_span", "tracer"):
@@ -178,6 +181,9 @@ def test_another_middleware_is_not_covered() -> None:
         assert covers(other)
         delattr(other, part)
         assert not covers(other)
+    contrib.app = contrib.app.app
+    assert not covers(contrib)
+    parity.restore_background_tasks()
 
 
 def test_off() -> None:
