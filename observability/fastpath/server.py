@@ -122,10 +122,10 @@ class ServerSpan:
         self._fields = untrusted_fields()
         self._ordinary = _is_ordinary(propagate.get_global_textmap())
         self._looked_at = self._fields | {b"user-agent", b"content-length"}
-        self._active = PreparedInstrument(contrib.active_requests_counter)
-        self._duration = PreparedInstrument(contrib.duration_histogram_new)
-        self._request_size = PreparedInstrument(contrib.server_request_body_size_histogram)
-        self._response_size = PreparedInstrument(contrib.server_response_body_size_histogram)
+        self._active = PreparedInstrument.of(contrib.active_requests_counter)
+        self._duration = PreparedInstrument.of(contrib.duration_histogram_new)
+        self._request_size = PreparedInstrument.of(contrib.server_request_body_size_histogram)
+        self._response_size = PreparedInstrument.of(contrib.server_response_body_size_histogram)
         self._heads: dict[Any, _Head] = {}
         self._actives: dict[tuple[str, str], Series] = {}
         self._sizes: dict[Any, _Sizes] = {}
@@ -476,7 +476,7 @@ def _text(value: bytes) -> str:
 def _size(value: bytes) -> int | None:
     """The number in a Content-Length, if it can be one."""
     try:
-        size = int(_text(value))
+        size = int(value)
     except ValueError:
         return None
     return size if 0 <= size < 2**63 else None
