@@ -9,7 +9,7 @@ import asyncio
 import contextvars
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,9 @@ class Request:
     scope: dict[str, Any] = field(default_factory=dict)
     hangs_up: bool = False
     cancelled: bool = False
+    """Whether it is given up when the application waits for more of it, and nothing more comes."""
+    meanwhile: Callable[[], Awaitable[object]] | None = None
+    """What is done before that."""
     breaks_off: bool = False
 
     def with_headers(self, *headers: tuple[bytes, bytes]) -> Request:
@@ -104,7 +107,9 @@ class Request:
         call: Any = app(scope, receive, send)
         task: asyncio.Task[None] = asyncio.create_task(call, context=contextvars.Context())
         if self.cancelled:
-            await asyncio.sleep(0.02)
+            await asyncio.wait_for(waiting.wait(), 5)
+            if self.meanwhile is not None:
+                await self.meanwhile()
             task.cancel()
         try:
             await asyncio.wait_for(task, 5)

@@ -69,8 +69,9 @@ def shop() -> FastAPI:  # noqa: PLR0915 - one route after the other
             await asyncio.sleep(0.001)
 
     @app.get("/waits")
-    async def waits() -> None:
-        await asyncio.Event().wait()
+    async def waits(request: Request) -> None:
+        while True:
+            await request.receive()
 
     @app.get("/stream")
     async def stream(fail: bool = False) -> Response:

@@ -254,11 +254,17 @@ async def test_active_requests() -> None:
         telemetry = Telemetry.build("orders", metric_readers=[reader], fast=fast)
         app = shop()
         observe(app, telemetry)
-        running = [
-            asyncio.create_task(Request("/waits", method=method, cancelled=True).to(app)) for method in ("GET", "GET")
-        ]
-        await asyncio.sleep(0.01)
+        both = asyncio.Barrier(3)
+
+        async def meet_twice(both: asyncio.Barrier = both) -> None:
+            await both.wait()
+            await both.wait()
+
+        request = Request("/waits", cancelled=True, meanwhile=meet_twice)
+        running = [asyncio.create_task(request.to(app)) for _ in range(2)]
+        await both.wait()
         counted.append(measured(reader)["http.server.active_requests"])
+        await both.wait()
         await asyncio.gather(*running)
         counted.append(measured(reader)["http.server.active_requests"])
         telemetry.close()
