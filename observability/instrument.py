@@ -23,7 +23,8 @@ from starlette.types import ASGIApp
 
 from observability.deadline import REQUEST_TIMEOUT_S, RequestDeadline
 from observability.draining import LeaveWhileDraining
-from observability.fastpath.server import AnsweredErrors, ServerSpan, covers
+from observability.fastpath.errors import AnsweredErrors
+from observability.fastpath.server import ServerSpan, covers
 from observability.faults.endpoint import FaultEndpoint
 from observability.faults.fault import Faults
 from observability.faults.layer import FaultLayer

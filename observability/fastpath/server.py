@@ -9,7 +9,6 @@ attributes are given to the span when it starts, as contrib's are, so that sampl
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from timeit import default_timer
 from typing import Any, NamedTuple
 
@@ -42,8 +41,6 @@ from opentelemetry.trace import (
     Span,
     SpanContext,
     SpanKind,
-    Status,
-    StatusCode,
     get_current_span,
     set_span_in_context,
 )
@@ -53,6 +50,7 @@ from opentelemetry.util.types import AttributeValue
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from observability.fastpath.errors import failing, record_error
 from observability.fastpath.instruments import PreparedInstrument, Series
 from observability.fastpath.routes import Routes
 from observability.inbound import NATIVE_TELEMETRY, InboundContext, claimed_context, link_caller, untrusted_fields
@@ -156,7 +154,7 @@ class ServerSpan:
             try:
                 await self._inner(scope, receive, response.send)
             except Exception as error:
-                _record(span, error)
+                record_error(span, error)
                 raise
             finally:
                 # Nothing is waited for, so that it is done whatever ends the request.
@@ -174,7 +172,7 @@ class ServerSpan:
         except Exception as error:
             if response.begun:
                 raise
-            await ServerErrorMiddleware(_failing(error))(scope, receive, send)  # answers 500, and raises it again
+            await ServerErrorMiddleware(failing(error))(scope, receive, send)  # answers 500, and raises it again
 
     def _start(self, scope: Scope, head: _Head) -> tuple[Scope, Span, Context, str | None, int | None]:
         """Start the span, with all that is known of the request.
@@ -347,40 +345,6 @@ class _Response:
             self.error_type = told.get(ERROR_TYPE, self.error_type)
 
 
-class AnsweredErrors:
-    """What nobody handled is recorded on the current span and answered, as by the two layers that contrib puts here."""
-
-    def __init__(self, answers: Any) -> None:
-        """Take the place of two layers.
-
-        Args:
-            answers: Starlette's `ServerErrorMiddleware`, around contrib's layer that records exceptions.
-        """
-        self.app: ASGIApp = answers.app.app
-        self._answers: ASGIApp = answers
-        self._handler = answers.handler
-        self._debug = answers.debug
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._answers(scope, receive, send)
-            return
-        answered = False
-
-        def watched_send(message: Message) -> Awaitable[None]:
-            nonlocal answered
-            if message["type"] == "http.response.start":
-                answered = True
-            return send(message)
-
-        try:
-            await self.app(scope, receive, watched_send)
-        except Exception as error:  # noqa: BLE001 - it is raised again, behind the answer
-            _record(get_current_span(), error)
-            again = ServerErrorMiddleware(_failing(error, answered=answered), self._handler, self._debug)
-            await again(scope, receive, _discard if answered else send)
-
-
 def covers(contrib: Any) -> bool:
     """Whether contrib's middleware is set up, by the kit and by variables, as the two layers here take for granted.
 
@@ -425,24 +389,6 @@ def _is_ordinary(propagator: TextMapPropagator) -> bool:
     ]
 
 
-def _record(span: Span, error: Exception) -> None:
-    """Record an exception as contrib and the API's `use_span` do."""
-    if span.is_recording():
-        span.record_exception(error)
-        span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
-
-
-def _failing(error: Exception, *, answered: bool = False) -> ASGIApp:
-    """An application that fails, before or after its answer has begun."""
-
-    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
-        if answered:
-            await send({"type": "http.response.start"})
-        raise error
-
-    return app
-
-
 def _add_client(attributes: dict[str, AttributeValue], scope: Scope) -> None:
     client = scope.get("client")
     if client is not None:
@@ -456,10 +402,6 @@ def _add_client(attributes: dict[str, AttributeValue], scope: Scope) -> None:
 def _url(scope: Scope) -> str:
     url: str = get_host_port_url_tuple(scope)[2]  # type: ignore[no-untyped-call]  # contrib has no annotations here
     return url
-
-
-async def _discard(_message: Message) -> None:
-    pass
 
 
 def _text(value: bytes) -> str:

@@ -8,13 +8,12 @@ import logging
 from typing import Any
 
 import pytest
-from fastapi import FastAPI, Request
-from fastapi.responses import PlainTextResponse, Response, StreamingResponse
+from fastapi import FastAPI
+from fastapi.responses import Response
 from opentelemetry import context, trace
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from starlette.background import BackgroundTask
 from starlette.types import Message, Receive, Scope, Send
 
 from observability.fastpath import server
@@ -52,31 +51,6 @@ async def test_failure_outside_the_application() -> None:
     assert answers[0] == answers[1]
     assert "500" in repr(answers[1])
     assert "a bug of ours" in repr(answers[1][-1])
-
-
-@pytest.mark.parametrize("fast", [False, True])
-async def test_failure_behind_an_answer(fast: bool) -> None:
-    """What handles failures is asked also when the answer has begun, and what it answers is left where it is."""
-    done = []
-    app = FastAPI()
-
-    @app.exception_handler(Exception)
-    async def handle(_request: Request, error: Exception) -> Response:
-        done.append(f"handled {error}")
-        return PlainTextResponse("sorry", 500, background=BackgroundTask(done.append, "answered"))
-
-    @app.get("/orders/{order_id}")
-    async def stream(order_id: str) -> Response:
-        async def chunks() -> Any:
-            yield order_id
-            raise ValueError("too late")
-
-        return StreamingResponse(chunks())
-
-    answer = await PLAIN.to(_observed(app, fast=fast)[0])
-    assert done == ["handled too late"]
-    assert "sorry" not in repr(answer)
-    parity.restore_background_tasks()
 
 
 @pytest.mark.parametrize("end", ["returns", "fails", "is cancelled"])
