@@ -18,6 +18,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 InboundContext = Literal["link", "continue", "ignore"]
 """`continue` the caller's trace, start a new one with a `link` to the caller's span, or `ignore` the caller."""
 
+NATIVE_TELEMETRY = "fastapi.telemetry"
+"""Where FastAPI looks whether a request is traced by an application around it; None says so, and keeps it off."""
+
 _LINK = "clearspan.inbound.link"
 _W3C = TraceContextTextMapPropagator()
 
@@ -30,17 +33,20 @@ class InboundTrust:
             raise ValueError(f"inbound_context={inbound_context!r} is none of {', '.join(get_args(InboundContext))}")
         self.app = app
         self._inbound_context = inbound_context
-        # Whatever the process propagates by (OTEL_PROPAGATORS), and what W3C defines even if it does not.
-        self._fields = {name.lower().encode() for name in propagate.get_global_textmap().fields}
-        self._fields |= {b"traceparent", b"tracestate", b"baggage"}
+        self._fields = untrusted_fields()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._inbound_context != "continue" and scope["type"] in ("http", "websocket"):
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        # An application that is mounted would make a server span of its own, in a trace of its own.
+        scope[NATIVE_TELEMETRY] = None
+        if self._inbound_context != "continue":
             headers: list[tuple[bytes, bytes]] = scope["headers"]
             claimed = [value for name, value in headers if name == b"traceparent"]
             scope = {**scope, "headers": [header for header in headers if header[0] not in self._fields]}
             if self._inbound_context == "link" and len(claimed) == 1:
-                scope[_LINK] = _span_context(claimed[0])
+                scope[_LINK] = claimed_context(claimed[0])
         await self.app(scope, receive, send)
 
 
@@ -51,6 +57,16 @@ def link_caller(span: Span, scope: Scope) -> None:
         span.add_link(context)
 
 
-def _span_context(traceparent: bytes) -> SpanContext | None:
+def untrusted_fields() -> frozenset[bytes]:
+    """The headers that are a stranger's to send and ours to take away.
+
+    Whatever the process propagates by (`OTEL_PROPAGATORS`), and what W3C defines even if it does not.
+    """
+    fields = {name.lower().encode() for name in propagate.get_global_textmap().fields}
+    return frozenset(fields | {b"traceparent", b"tracestate", b"baggage"})
+
+
+def claimed_context(traceparent: bytes) -> SpanContext | None:
+    """The span that a `traceparent` names; None where it names none."""
     context = trace.get_current_span(_W3C.extract({"traceparent": traceparent.decode("latin-1")})).get_span_context()
     return context if context.is_valid else None

@@ -23,6 +23,8 @@ from starlette.types import ASGIApp
 
 from observability.deadline import REQUEST_TIMEOUT_S, RequestDeadline
 from observability.draining import LeaveWhileDraining
+from observability.fastpath.errors import AnsweredErrors
+from observability.fastpath.server import ServerSpan, covers
 from observability.faults.endpoint import FaultEndpoint
 from observability.faults.fault import Faults
 from observability.faults.layer import FaultLayer
@@ -89,6 +91,7 @@ def observe(
         threads.instrument()  # threads and executors go on with the trace; asyncio's tasks do so by themselves
     if app.max_body_size is None:
         app.max_body_size = MAX_BODY_BYTES
+    _switch_off_native_telemetry(app)
     FastAPIInstrumentor.instrument_app(
         app,
         tracer_provider=telemetry.tracer_provider,
@@ -102,6 +105,7 @@ def observe(
         inbound_context,
         max_requests,
         request_timeout_s,
+        fast=telemetry.fast,
         faults=Faults() if faults else None,
         events=events,
     )
@@ -157,6 +161,7 @@ def _wrap_middleware_stack(
     max_requests: int,
     request_timeout_s: float,
     *,
+    fast: bool,
     faults: Faults | None,
     events: EventIntake | None,
 ) -> None:
@@ -169,6 +174,9 @@ def _wrap_middleware_stack(
         install_problem_handlers(app)  # when the application starts, and everything has been mounted
         stack = build_instrumented()
         span = _server_span_middleware(stack)
+        covered = fast and covers(span)
+        if covered:
+            span.app = AnsweredErrors(span.app)  # two of contrib's layers, whose place it takes
         # Inside the server span, from the inside out:
         limit_bodies_only(span.app)  # most requests have none
         span.app = RequestLimits(span.app)  # around whatever reads the body
@@ -180,6 +188,8 @@ def _wrap_middleware_stack(
         span.app = RequestLog(span.app)  # around every answer, the limits' and the error handlers' too
         # Outside the server span, from the inside out:
         stack = InboundTrust(stack, inbound_context)  # before the span reads its parent from the headers
+        if covered:
+            stack = ServerSpan(stack, span, app, inbound_context)  # spares requests all that is from here to the span
         if faults is not None:
             stack = FaultEndpoint(stack, faults)  # before the span, which is for requests
         if events is not None:
@@ -190,6 +200,17 @@ def _wrap_middleware_stack(
         return LeaveWhileDraining(stack, health)  # outermost: every answer may be the last one on its connection
 
     app.build_middleware_stack = build  # type: ignore[method-assign]  # contrib replaces it in the same way
+
+
+def _switch_off_native_telemetry(app: FastAPI) -> None:
+    """Spare each request FastAPI's search for contrib's middleware, and have no exporters added to our providers.
+
+    There is no public way once an application is made. Without it FastAPI's telemetry stands aside by itself; that of
+    applications that are mounted does so by the requests' scopes (`observability.inbound`).
+    """
+    config = getattr(app, "_telemetry", None)
+    if isinstance(config, dict):
+        config.update(tracing=False, metrics=False, logs=False)
 
 
 def _server_span_middleware(stack: ASGIApp) -> OpenTelemetryMiddleware:

@@ -72,6 +72,31 @@ async def test_native_telemetry_stands_aside(recorder: Recorder, monkeypatch: py
     assert point.count == 1
 
 
+@pytest.mark.parametrize("fast", [False, True])
+async def test_mounted_application_is_not_traced_twice(
+    recorder: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+    fast: bool,
+) -> None:
+    """A request to an application that is mounted has one server span and one duration, too."""
+    telemetry = recorder.telemetry("orders")
+    telemetry.fast = fast
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: telemetry.tracer_provider)
+    app, mounted = FastAPI(), FastAPI(telemetry={"meter_provider": telemetry.meter_provider})
+
+    @mounted.get("/things/{thing}")
+    async def thing(thing: str) -> str:
+        return thing
+
+    app.mount("/inside", mounted)
+    observe(app, telemetry)
+    async with client_for(app) as client:
+        await client.get("/inside/things/4")
+    assert len(_server_spans(recorder)) == len(recorder.spans) == 1
+    (point,) = recorder.metrics("orders")["http.server.request.duration"]
+    assert point.count == 1
+
+
 async def test_second_instrumentation_is_refused(recorder: Recorder) -> None:
     """Observing an application twice, or one that contrib instruments already, is a mistake that is told at once."""
     telemetry = recorder.telemetry("orders")
