@@ -118,6 +118,10 @@ class Sender:
             self._refused += 1
             self._tally.dropped(1, QUEUE_FULL)
 
+    def created(self) -> None:
+        """Count one that the SDK does not know of; see `Tally.created`."""
+        self._tally.created()
+
     def drop(self, error: Exception) -> None:
         """Count what could not be encoded."""
         self._tally.dropped(1, NOT_ENCODED)
