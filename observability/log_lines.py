@@ -33,16 +33,19 @@ _NO_JSON = ("NaN", "Infinity")  # what json writes for numbers that JSON does no
 
 _PLAIN = vars(logging.LogRecord("", 0, "", 0, "", (), None))
 _FIELDS_OF_PLAIN = len(_PLAIN)
-STANDARD = frozenset(_PLAIN) | {"message", "asctime", "taskName", "color_message"}
+STANDARD = frozenset(_PLAIN) | {"message", "asctime", "taskName"}
+"""What records have without any extra."""
+
+_COLOURED = "color_message"  # uvicorn's, the same message for a terminal
 
 _ALWAYS = frozenset({"timestamp", "level", "logger", "message", "service"})
 _IDS = frozenset({"trace_id", "span_id"})
 _EXCEPTION = "exception"
-_OWN = _ALWAYS | _IDS | {_EXCEPTION, SCRUBBED}
+_OWN = _ALWAYS | _IDS | {_EXCEPTION, SCRUBBED, _COLOURED}
 
 _MICROSECONDS = 1_000_000
 
-_REQUEST_ATTRIBUTES = ("http.", "url.")
+_NOT_FOR_PEOPLE = ("http.", "url.", _COLOURED)
 
 _COLOURS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
 
@@ -122,7 +125,7 @@ class JsonFormatter(logging.Formatter):
                 text = self._texts.get(pair) if kind is str else self._ints.get(pair) if kind is int else None
                 parts.append(text or self._extra(*pair, cut))
             for key, value in contested.items():
-                if not (key in _ALWAYS or (key in _IDS and ids) or (key == _EXCEPTION and stack) or key == SCRUBBED):
+                if (key in _IDS and not ids) or (key == _EXCEPTION and not stack):
                     parts.append(self._extra(key, value, cut))
             if SCRUBBED in contested and not cut:
                 parts.append(self._extra(SCRUBBED, contested[SCRUBBED], cut))
@@ -211,7 +214,7 @@ class PrettyFormatter(logging.Formatter):
         extras = " ".join(
             f"{escape(key)}={escape(str(value))}"
             for key, value in _named(scrub_attributes(reading.extras)[0]).items()
-            if not key.startswith(_REQUEST_ATTRIBUTES)
+            if not key.startswith(_NOT_FOR_PEOPLE)
         )
         if reading.context.is_valid:
             extras = f"{extras} trace_id={trace.format_trace_id(reading.context.trace_id)}".lstrip()

@@ -224,7 +224,7 @@ def _unhandled_once(record: logging.LogRecord) -> bool:
     """
     if record.name != "uvicorn.error":
         return True
-    if record.exc_info is not None:
+    if record.exc_info:
         return not was_logged(record.exc_info[1])
     return not str(record.msg).startswith("Traceback (most recent call last)")
 
@@ -232,7 +232,9 @@ def _unhandled_once(record: logging.LogRecord) -> bool:
 def _unrenderable(record: logging.LogRecord, error: Exception) -> logging.LogRecord:
     where = f"{record.pathname}:{record.lineno}"
     message = f"this log call cannot be rendered ({type(error).__name__}): {where}"
-    return logging.LogRecord(record.name, logging.ERROR, record.pathname, record.lineno, message, (), None)
+    told = logging.LogRecord(record.name, logging.ERROR, record.pathname, record.lineno, message, (), None)
+    told.created = record.created
+    return told
 
 
 def _plain(record: logging.LogRecord) -> logging.LogRecord:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,8 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace import TracerProvider
 
+from observability import log_lines
 from observability.log_lines import JsonFormatter, PrettyFormatter, escape
+from observability.scrub import scrub_attributes, scrub_text
 from observability.telemetry import SCRUBBED
+from tests.observability.fastpath.values import TEXTS, values
 
 FORGERIES = [
     "line\nfeed",
@@ -118,3 +124,84 @@ def test_numbers_that_json_lacks() -> None:
 def test_cuts_are_named() -> None:
     """A line names what was cut from its extras, by path."""
     assert json.loads(JsonFormatter("s").format(_record("x", password="canary")))[SCRUBBED] == ["attributes.password"]
+
+
+FORMATTER = JsonFormatter("s")
+"""One for all examples, so that what it remembers is put to the test too."""
+
+
+@given(
+    TEXTS,
+    st.dictionaries(
+        st.sampled_from(["a", "url.full", "password", "service", "trace_id", "exception", SCRUBBED]) | st.text(),
+        values(TEXTS, st.integers()) | st.integers(-2, 70_000),
+        max_size=5,
+    ),
+    st.floats(0, 4e9),
+)
+def test_json_parts(message: str, extras: dict[str, Any], created: float) -> None:
+    """A line put together of its parts is the one that `json` makes of the whole."""
+    record = _record(message, **{key: value for key, value in extras.items() if key not in log_lines.STANDARD})
+    record.created = created
+    extras, cut = scrub_attributes({key: vars(record)[key] for key in extras if key not in log_lines.STANDARD})
+    expected: dict[str, Any] = {
+        "timestamp": datetime.fromtimestamp(created, UTC).isoformat(timespec="microseconds"),
+        "level": "INFO",
+        "logger": "app",
+        "message": scrub_text(message)[0],
+        "service": "s",
+    }
+    expected.update({key: value for key, value in extras.items() if key not in expected})
+    line = json.loads(FORMATTER.format(record))
+    named = line.pop(SCRUBBED, [])
+    if cut and named != expected.pop(SCRUBBED, []):
+        assert set(named) <= set(cut)
+        assert {path for path in cut if path.split(".")[1] not in ("service", "message", "level")} <= {*named}
+    text = json.dumps(expected, default=str)
+    expected = json.loads(text, parse_constant=str)
+    expected.pop(SCRUBBED, None)
+    assert line == expected
+
+
+@given(st.floats(-1e9, 2e10) | st.sampled_from([-1.0, -0.5, 0.0, 1.9999996, 1.9999994, 1e9 - 1e-7]))
+def test_timestamp(created: float) -> None:
+    """A time is written to the microsecond, as datetime rounds it."""
+    record = _record("x")
+    for record.created in (created, created + 0.25, created):
+        expected = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")
+        assert json.loads(FORMATTER.format(record))["timestamp"] == expected
+
+
+def test_unsafe_is_not_printable() -> None:
+    """Python takes none of the characters that are escaped for a printable one, by which a safe line is known."""
+    unsafe = [one for one in map(chr, range(sys.maxunicode + 1)) if re.match(log_lines._UNSAFE, one)]
+    assert len(unsafe) > 2000
+    assert not any(one.isprintable() for one in unsafe)
+
+
+def test_remembered() -> None:
+    """What is remembered has bounds, and no secret is."""
+    formatter = JsonFormatter("s")
+    for number in range(5000):
+        formatter.format(_record("x", a=str(number), b=number, password=f"canary{number}"))
+    record = _record("x", long="y" * 1000)
+    record.levelname = "l"
+    formatter.format(record)
+    for known in (formatter._texts, formatter._ints, formatter._origins):
+        assert 0 < len(known) <= 4096
+    assert "canary" not in str(formatter._texts)
+    assert "y" * 1000 not in str(formatter._texts)
+
+
+def test_equal_values_of_other_types() -> None:
+    """1, 1.0 and True are equal for Python, and not in JSON."""
+    formatter = JsonFormatter("s")
+    lines = [formatter.format(_record("x", a=value)) for value in (1, True, 1.0, 1)]
+    assert [line[line.index('"a"') :] for line in lines] == ['"a": 1}', '"a": true}', '"a": 1.0}', '"a": 1}']
+
+
+def test_coloured_message() -> None:
+    """Uvicorn's second message, for terminals, is no extra."""
+    record = _record("started", color_message="\x1b[1mstarted", a=1)
+    assert "color" not in JsonFormatter("s").format(record)
+    assert "color" not in PrettyFormatter("s", colour=False).format(record)
