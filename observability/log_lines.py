@@ -32,7 +32,7 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u
 _NO_JSON = ("NaN", "Infinity")  # what json writes for numbers that JSON does not have
 
 _PLAIN = vars(logging.LogRecord("", 0, "", 0, "", (), None))
-_FIELDS_OF_PLAIN = len(_PLAIN)
+_FIELDS_OF_PLAIN, _LAST_OF_PLAIN = len(_PLAIN), list(_PLAIN)[-1]
 STANDARD = frozenset(_PLAIN) | {"message", "asctime", "taskName"}
 """What records have without any extra."""
 
@@ -70,12 +70,7 @@ class Reading:
 def read(record: logging.LogRecord) -> Reading:
     """Find what a record says; raises whatever its arguments raise."""
     message, cut = scrub_text(record.getMessage())
-    known = vars(record)
-    extras: dict[str, Any]
-    if len(known) == _FIELDS_OF_PLAIN and next(reversed(known)) in STANDARD:
-        extras = {}  # they would stand behind what each record has
-    else:
-        extras = {key: value for key, value in known.items() if key not in STANDARD}
+    extras = _extras(vars(record))
     route = current_route()
     if route is not None:
         extras.setdefault(ROUTE, route)
@@ -105,13 +100,8 @@ class JsonFormatter(logging.Formatter):
     def line(self, record: logging.LogRecord, reading: Reading) -> str:
         """The same for a record that was read already."""
         ids = self._ids_of(reading.context)
-        parts = [
-            self._time(record.created),
-            self._origins.get((record.levelname, record.name)) or self._origin(record.levelname, record.name),
-            _quoted(reading.message),
-            self._service,
-            ids,
-        ]
+        origin = self._origins.get((record.levelname, record.name)) or self._origin(record.levelname, record.name)
+        parts = [f"{self._time(record.created)}{origin}{_quoted(reading.message)}{self._service}{ids}"]
         stack = _stack(self, record) if record.exc_info or record.exc_text or record.stack_info else ""
         extras = reading.extras
         cut: list[str] = []
@@ -125,8 +115,9 @@ class JsonFormatter(logging.Formatter):
                 text = self._texts.get(pair) if kind is str else self._ints.get(pair) if kind is int else None
                 parts.append(text or self._extra(*pair, cut))
             for key, value in contested.items():
+                text = self._extra(key, value, cut)
                 if (key in _IDS and not ids) or (key == _EXCEPTION and not stack):
-                    parts.append(self._extra(key, value, cut))
+                    parts.append(text)
             if SCRUBBED in contested and not cut:
                 parts.append(self._extra(SCRUBBED, contested[SCRUBBED], cut))
             elif cut:
@@ -134,7 +125,9 @@ class JsonFormatter(logging.Formatter):
         if stack:
             parts.append(f', "{_EXCEPTION}": {_quoted(stack)}')
         parts.append("}")
-        return escape("".join(parts))
+        line = "".join(parts)
+        # In JSON of nothing but ASCII all that could do harm is escaped, except for DEL.
+        return line if line.isascii() and "\x7f" not in line else escape(line)
 
     def _time(self, created: float) -> str:
         second = int(created)
@@ -165,6 +158,8 @@ class JsonFormatter(logging.Formatter):
 
     def _extra(self, key: str, value: Any, cut: list[str]) -> str:  # noqa: ANN401 - whatever was logged
         key = str(key)
+        if type(value) is float and math.isfinite(value):
+            return f", {_quoted(key)}: {value!r}"
         if type(value) is str:
             scrubbed, found = scrub_attribute(key, value)
             text = f", {_quoted(key)}: {_quoted(scrubbed)}"
@@ -183,8 +178,6 @@ class JsonFormatter(logging.Formatter):
         return text
 
     def _json(self, value: Any) -> str:  # noqa: ANN401 - whatever was logged
-        if type(value) is float and math.isfinite(value):
-            return repr(value)
         text = self._encode(value)
         if any(constant in text for constant in _NO_JSON):
             return self._encode(json.loads(text, parse_constant=str))
@@ -233,6 +226,16 @@ def escape(text: str) -> str:
     if text.isprintable():  # none of them is
         return text
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _extras(fields: dict[str, Any]) -> dict[str, Any]:
+    """What stands behind that which each record has; in front of that, too, if a program makes records of its own."""
+    if len(fields) == _FIELDS_OF_PLAIN and next(reversed(fields)) == _LAST_OF_PLAIN:
+        return {}
+    names = list(fields)
+    if len(names) < _FIELDS_OF_PLAIN or names[_FIELDS_OF_PLAIN - 1] != _LAST_OF_PLAIN:
+        return {name: value for name, value in fields.items() if name not in STANDARD}
+    return {name: fields[name] for name in names[_FIELDS_OF_PLAIN:] if name not in STANDARD}
 
 
 def _named(extras: Mapping[Any, Any]) -> dict[str, Any]:

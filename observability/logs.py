@@ -11,7 +11,6 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
 from typing import Literal, TextIO
 
 from opentelemetry._logs import LoggerProvider, NoOpLogger, get_logger
@@ -22,6 +21,9 @@ from observability.log_lines import ROUTE, STANDARD, JsonFormatter, PrettyFormat
 from observability.requests import was_logged
 
 LogFormat = Literal["json", "pretty"]
+
+Source = Literal["service", "server", "pipeline"]
+"""Who logs, as far as it decides where a record goes; uvicorn may repeat what the kit has told."""
 
 Shortcut = Callable[[logging.LogRecord, Reading], bool]
 
@@ -78,14 +80,6 @@ def configure_logging(
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
-class Source(Enum):
-    """Who logs, as far as it decides where a record goes."""
-
-    SERVICE = "goes everywhere"
-    SERVER = "the same, unless it repeats what the kit has told"
-    PIPELINE = "only to the stream, and not often"
-
-
 class RootHandler(logging.Handler):
     """Reads each record once, and gives it to a stream and to OpenTelemetry.
 
@@ -114,9 +108,7 @@ class RootHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Give a record to all that it is for."""
         source = self._sources.get(record.name) or self._source(record.name)
-        if source is Source.PIPELINE and (self.stream is None or not self._complaints.filter(record)):
-            return
-        if source is Source.SERVER and not _unhandled_once(record):
+        if source != "service" and not self._is_wanted(record, source):
             return
         try:
             reading = read(record)
@@ -125,7 +117,7 @@ class RootHandler(logging.Handler):
             reading = read(record)
         if self.stream is not None:
             self._write(self.stream, record, reading)
-        if self._export is not None and source is not Source.PIPELINE:
+        if self._export is not None and source != "pipeline":
             self._export.take(record, reading)
 
     def _write(self, stream: TextIO, record: logging.LogRecord, reading: Reading) -> None:
@@ -133,22 +125,24 @@ class RootHandler(logging.Handler):
             line = self._layout.line(record, reading)
         except Exception as error:  # noqa: BLE001 - whatever the extras raise
             line = self._layout.format(_unrenderable(record, error))
-        self.acquire()
-        try:
-            stream.write(line + "\n")
-            stream.flush()
-        except (OSError, ValueError):
-            self.handleError(record)
-        finally:
-            self.release()
+        with self.lock:  # type: ignore[union-attr]  # each handler has one, which is a new one in a forked process
+            try:
+                stream.write(line + "\n")
+                stream.flush()
+            except (OSError, ValueError):
+                self.handleError(record)
 
     def _source(self, name: str) -> Source:
+        source: Source = "server" if name == "uvicorn.error" else "service"
         if _is_under(name, _PIPELINE_LOGGERS):
-            source = Source.PIPELINE
-        else:
-            source = Source.SERVER if name == "uvicorn.error" else Source.SERVICE
+            source = "pipeline"
         remember(self._sources, name, source)
         return source
+
+    def _is_wanted(self, record: logging.LogRecord, source: Source) -> bool:
+        if source == "pipeline":
+            return self.stream is not None and self._complaints.filter(record)
+        return _unhandled_once(record)
 
 
 class Export(LoggingHandler):

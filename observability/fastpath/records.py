@@ -12,7 +12,7 @@ import logging
 from math import inf
 from struct import Struct
 from time import time_ns
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from opentelemetry._logs import get_logger
 from opentelemetry.instrumentation.log_utils import std_to_otel
@@ -22,17 +22,15 @@ from opentelemetry.semconv._incubating.attributes.event_attributes import EVENT_
 from opentelemetry.semconv.attributes.otel_attributes import OTEL_EVENT_NAME
 from opentelemetry.trace import SpanContext
 
-from observability.fastpath.attributes import remember
+from observability.fastpath.attributes import Attributes, remember
 from observability.fastpath.logs import body_of
 from observability.fastpath.origin import Origin
 from observability.fastpath.processors import EncodingLogProcessor
 from observability.fork import call_in_child
 from observability.log_lines import Reading
 
-_SIMPLE: Final = frozenset({int, float, bool, type(None)})
-
 # Extras that contrib's handler or the SDK gives another place, or none.
-_OTHERS: Final = frozenset({"", "color_message", "getMessage", EVENT_NAME, OTEL_EVENT_NAME})
+_OTHERS: Final = frozenset({"", "getMessage", EVENT_NAME, OTEL_EVENT_NAME})
 
 _SEVERITY_TEXTS: Final = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 
@@ -48,11 +46,11 @@ class Records:
         self._provider = provider
         self._processors = provider._multi_log_record_processor  # noqa: SLF001 - asked for each record: see `of`
         self._alone = self._processors._log_record_processors  # noqa: SLF001 - the same
-        self._sender = processor.sender
+        self._created, self._add = processor.sender.created, processor.sender.add
         self._encoder = processor.encoder
         self._origin_of = processor.origins.of
+        self._attributes = _PlainAttributes(limits.max_log_record_attribute_length)
         self._max_attributes = inf if (most := limits.max_log_record_attributes) is None else most
-        self._max_length = inf if (most := limits.max_log_record_attribute_length) is None else most
         self._loggers: dict[str, tuple[Logger, Origin]] = {}
         self._severities: dict[tuple[int, str], bytes] = {}
         self._ids: tuple[SpanContext | None, bytes] = (None, b"")
@@ -89,7 +87,11 @@ class Records:
             return False
         logger, origin = self._loggers.get(record.name) or self._logger(record.name)
         extras = reading.extras
-        if not logger._logger_config.is_enabled or (extras and not self._covers(extras)):  # noqa: SLF001 - see `of`
+        if (
+            not logger._logger_config.is_enabled  # noqa: SLF001 - see `of`
+            or len(extras) > self._max_attributes
+            or not _OTHERS.isdisjoint(extras)
+        ):
             return False
         cut: list[str] = []
         parts = [
@@ -99,28 +101,21 @@ class Records:
             body_of(reading.message),
         ]
         if extras:
-            self._encoder.attributes.add(extras, parts, cut)
+            try:
+                self._attributes.add(extras, parts, cut)
+            except _NotPlainError:
+                return False
         if reading.message_cut:
             cut.append("body")
         if cut:
-            self._encoder.attributes.tell(cut, extras, parts, len(parts) - len(extras))
-        body = b"".join(parts)
-        self._sender.created()
-        self._sender.add(origin, body)
+            self._attributes.tell(cut, extras, parts, len(parts) - len(extras))
+        self._created()
+        self._add(origin, b"".join(parts))
         return True
 
     def _forget(self) -> None:
         """In a forked process, where the SDK gives its loggers another resource."""
         self._loggers = {}
-
-    def _covers(self, extras: dict[str, object]) -> bool:
-        if len(extras) > self._max_attributes or not _OTHERS.isdisjoint(extras):
-            return False
-        for key, value in extras.items():
-            kind = type(value)
-            if type(key) is not str or (len(value) > self._max_length if kind is str else kind not in _SIMPLE):  # type: ignore[arg-type]  # a text then
-                return False
-        return True
 
     def _logger(self, name: str) -> tuple[Logger, Origin]:
         logger = get_logger(name, logger_provider=self._provider)
@@ -149,3 +144,25 @@ class Records:
             ids += _flags(0x45, context.trace_flags)
         self._ids = context, ids
         return ids
+
+
+class _NotPlainError(Exception):
+    """A value is none that this encodes."""
+
+
+class _PlainAttributes(Attributes):
+    """Those that the SDK leaves as they are."""
+
+    def __init__(self, max_length: int | None) -> None:
+        super().__init__(b"\x32")
+        self._max_length = inf if max_length is None else max_length
+
+    def _text(self, pair: tuple[str, str], cut: list[str], at: str) -> bytes:
+        if len(pair[1]) > self._max_length:
+            raise _NotPlainError
+        return super()._text(pair, cut, at)
+
+    def _other(self, pair: tuple[str, Any], cut: list[str], at: str) -> bytes:
+        if pair[1] is not None and type(pair[1]) is not bool:
+            raise _NotPlainError
+        return super()._other(pair, cut, at)

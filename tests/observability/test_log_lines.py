@@ -152,15 +152,12 @@ def test_json_parts(message: str, extras: dict[str, Any], created: float) -> Non
         "service": "s",
     }
     expected.update({key: value for key, value in extras.items() if key not in expected})
+    if cut:
+        expected[SCRUBBED] = sorted(cut)
     line = json.loads(FORMATTER.format(record))
-    named = line.pop(SCRUBBED, [])
-    if cut and named != expected.pop(SCRUBBED, []):
-        assert set(named) <= set(cut)
-        assert {path for path in cut if path.split(".")[1] not in ("service", "message", "level")} <= {*named}
-    text = json.dumps(expected, default=str)
-    expected = json.loads(text, parse_constant=str)
-    expected.pop(SCRUBBED, None)
-    assert line == expected
+    if cut:
+        line[SCRUBBED].sort()
+    assert line == json.loads(json.dumps(expected, default=str), parse_constant=str)
 
 
 @given(st.floats(-1e9, 2e10) | st.sampled_from([-1.0, -0.5, 0.0, 1.9999996, 1.9999994, 1e9 - 1e-7]))

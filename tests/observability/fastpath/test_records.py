@@ -181,6 +181,7 @@ PLAIN: list[Call] = [
     lambda logger: logger.info("x", extra={"exception": "forged", "clearspan.scrubbed": "forged", "password": "p"}),
     lambda logger: logger.info("x", extra={"clearspan.scrubbed": "forged"}),
     lambda logger: logger.info("x", extra={"http.route": "/mine"}),
+    lambda logger: logger.info("x", extra={"color_message": "coloured", "a": 1}),
     lambda logger: logger.info("x", stack_info=True),
     lambda logger: logger.info("x", exc_info=False),
     lambda logger: logger.info("%s", Broken()),
@@ -198,7 +199,6 @@ OTHER: list[Call] = [
     lambda logger: logger.info("x", extra={"a": CYCLE}),
     lambda logger: logger.info("x", extra={"otel.event.name": "one", "event.name": "two", "a": 1}),
     lambda logger: logger.info("x", extra={"event.name": "two"}),
-    lambda logger: logger.info("x", extra={"color_message": "coloured", "a": 1}),
     lambda logger: logger.info("x", extra={"": 1, "a": 2}),
     lambda logger: logger.info("x", extra={1: 2}),  # type: ignore[dict-item]  # the standard library takes it
     lambda logger: logger.info("x", extra={"long": "y" * 20_000}),
