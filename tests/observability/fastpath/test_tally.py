@@ -43,8 +43,13 @@ def test_created(monkeypatch: pytest.MonkeyPatch) -> None:
     meter_provider = MeterProvider(readers, shutdown_on_exit=False)
     provider = LoggerProvider(meter_provider=meter_provider, shutdown_on_exit=False)
     tally = Tally(Signal.LOGS, "http://localhost:4318", meter_provider, capacity=1)
-    tally.watch(lambda: 0)
-    threads = [threading.Thread(target=lambda: [tally.created() for _ in range(1000)]) for _ in range(4)]
+    tally.watch(lambda: 0, None)
+
+    def create() -> None:
+        for _ in range(1000):
+            tally.created()
+
+    threads = [threading.Thread(target=create) for _ in range(4)]
     for thread in threads:
         thread.start()
     provider.get_logger("l").emit(LogRecord(body="x"))
@@ -60,9 +65,9 @@ def test_nothing_created() -> None:
     """Where there was none, nothing is told; nor where the SDK does not report on itself."""
     reader = InMemoryMetricReader()
     meter_provider = MeterProvider([reader], shutdown_on_exit=False)
-    Tally(Signal.LOGS, "http://localhost:4318", meter_provider, capacity=1).watch(lambda: 0)
+    Tally(Signal.LOGS, "http://localhost:4318", meter_provider, capacity=1).watch(lambda: 0, None)
     assert _created(reader) == []
     quiet = Tally(Signal.LOGS, "http://localhost:4318", NoOpMeterProvider(), capacity=1)
-    quiet.watch(lambda: 0)
+    quiet.watch(lambda: 0, None)
     quiet.created()
     assert _created(reader) == []
