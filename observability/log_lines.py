@@ -70,7 +70,10 @@ class Reading:
 def read(record: logging.LogRecord) -> Reading:
     """Find what a record says; raises whatever its arguments raise."""
     message, cut = scrub_text(record.getMessage())
-    extras = _extras(vars(record))
+    fields = vars(record)
+    # Extras stand behind what each record has, so that the last name tells of any.
+    plain = len(fields) == _FIELDS_OF_PLAIN and next(reversed(fields)) == _LAST_OF_PLAIN
+    extras = {} if plain else _extras(fields)
     route = current_route()
     if route is not None:
         extras.setdefault(ROUTE, route)
@@ -99,7 +102,8 @@ class JsonFormatter(logging.Formatter):
 
     def line(self, record: logging.LogRecord, reading: Reading) -> str:
         """The same for a record that was read already."""
-        ids = self._ids_of(reading.context)
+        known = self._ids
+        ids = known[1] if known[0] is reading.context else self._ids_of(reading.context)
         origin = self._origins.get((record.levelname, record.name)) or self._origin(record.levelname, record.name)
         parts = [f"{self._time(record.created)}{origin}{_quoted(reading.message)}{self._service}{ids}"]
         stack = _stack(self, record) if record.exc_info or record.exc_text or record.stack_info else ""
@@ -146,9 +150,6 @@ class JsonFormatter(logging.Formatter):
         return text
 
     def _ids_of(self, context: SpanContext) -> str:
-        known = self._ids
-        if known[0] is context:
-            return known[1]
         ids = ""
         if context.is_valid:
             trace_id, span_id = trace.format_trace_id(context.trace_id), trace.format_span_id(context.span_id)
@@ -230,8 +231,6 @@ def escape(text: str) -> str:
 
 def _extras(fields: dict[str, Any]) -> dict[str, Any]:
     """What stands behind that which each record has; in front of that, too, if a program makes records of its own."""
-    if len(fields) == _FIELDS_OF_PLAIN and next(reversed(fields)) == _LAST_OF_PLAIN:
-        return {}
     names = list(fields)
     if len(names) < _FIELDS_OF_PLAIN or names[_FIELDS_OF_PLAIN - 1] != _LAST_OF_PLAIN:
         return {name: value for name, value in fields.items() if name not in STANDARD}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from struct import Struct
-from typing import Any
+from typing import Any, Final
 
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.sdk._logs import ReadWriteLogRecord
@@ -15,6 +15,9 @@ from opentelemetry.sdk._logs import ReadWriteLogRecord
 from observability.fastpath.attributes import MAX_REMEMBERED_CHARACTERS, Attributes, any_value, copied, remember
 from observability.fastpath.wire import ONE_BYTE_LENGTH, count, field, text
 from observability.scrub import scrub_attributes, scrub_text
+
+# What stands before a text, by its length.
+_SHORT_BODIES: Final = tuple(b"\x2a%c\x0a%c" % (length + 2, length) for length in range(ONE_BYTE_LENGTH - 1))
 
 _times = Struct("<BQBQ").pack
 _flags = Struct("<BI").pack
@@ -79,10 +82,9 @@ class LogEncoder:
 
 def body_of(message: str) -> bytes:
     """The field of a body that is a text without secrets."""
-    encoded = text(message)
-    length = len(encoded)
-    if length <= ONE_BYTE_LENGTH - 2:
-        return b"\x2a%c\x0a%c%b" % (length + 2, length, encoded)
+    encoded = message.encode(errors="replace")
+    if len(encoded) < len(_SHORT_BODIES):
+        return _SHORT_BODIES[len(encoded)] + encoded
     return field(b"\x2a", field(b"\x0a", encoded))
 
 

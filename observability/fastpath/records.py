@@ -93,11 +93,12 @@ class Records:
             or not _OTHERS.isdisjoint(extras)
         ):
             return False
+        known = self._ids
         cut: list[str] = []
         parts = [
             _times(0x09, int(record.created * 1e9), 0x59, time_ns()),
             self._severities.get((record.levelno, record.levelname)) or self._severity(record),
-            self._ids_of(reading.context),
+            known[1] if known[0] is reading.context else self._ids_of(reading.context),
             body_of(reading.message),
         ]
         if extras:
@@ -132,9 +133,6 @@ class Records:
         return encoded
 
     def _ids_of(self, context: SpanContext) -> bytes:
-        known = self._ids
-        if known[0] is context:
-            return known[1]
         ids = b""
         if context.trace_id:
             ids += b"\x4a\x10" + context.trace_id.to_bytes(16, "big")
