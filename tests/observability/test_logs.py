@@ -16,7 +16,9 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 
 from observability.export import ScrubbingLogExporter
-from observability.logs import PipelineComplaints, configure_logging
+from observability.log_lines import JsonFormatter
+from observability.logs import Export, PipelineComplaints, RootHandler, configure_logging
+from observability.requests import mark_logged
 
 CYCLE: list[object] = []
 CYCLE.append(CYCLE)
@@ -127,6 +129,113 @@ def test_pipeline_is_not_exported() -> None:
     assert exporter.get_finished_logs() == ()
     loggers = [json.loads(line)["logger"] for line in stream.getvalue().splitlines()]
     assert loggers == ["opentelemetry.exporter.otlp", "opentelemetry.sdk.trace"]
+
+
+class Recorded(io.StringIO):
+    """A stream that tells what was flushed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flushed: list[str] = []
+
+    def flush(self) -> None:
+        """Note what has been written."""
+        self.flushed.append(self.getvalue())
+
+
+@pytest.mark.usefixtures("root")
+def test_line_is_out() -> None:
+    """A line is out, and whole, when the call that logs it returns."""
+    stream = Recorded()
+    configure_logging("orders", LoggerProvider(shutdown_on_exit=False), stream=stream)
+    for number in (1, 2):
+        logging.getLogger("app").info("one")
+        assert stream.flushed[-1] == stream.getvalue()
+        assert len(stream.getvalue().splitlines()) == number
+
+
+@pytest.mark.usefixtures("root")
+def test_stream_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    """A stream that is closed or full breaks no request; `logging` tells of it in its own way."""
+    stream = io.StringIO()
+    configure_logging("orders", LoggerProvider(shutdown_on_exit=False), stream=stream)
+    stream.close()
+    logging.getLogger("app").info("one")
+    assert "--- Logging error ---" in capsys.readouterr().err
+
+
+def test_filter(root: logging.Logger) -> None:
+    """A filter that a program adds to the handler is asked, and decides for both places."""
+    stream, exporter = io.StringIO(), InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]  # as above
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+    configure_logging("orders", provider, stream=stream)
+    root.handlers[0].addFilter(lambda record: record.getMessage() != "held back")
+    logging.getLogger("app").info("held back")
+    logging.getLogger("app").info("shown")
+    assert [one.log_record.body for one in exporter.get_finished_logs()] == ["shown"]
+    assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == ["shown"]
+
+
+def test_silent(root: logging.Logger) -> None:
+    """Without a stream records are still exported, and the pipeline's complaints are not kept for later."""
+    stream, exporter = io.StringIO(), InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]  # as above
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+    configure_logging("orders", provider, stream=stream)
+    (handler,) = root.handlers
+    assert isinstance(handler, RootHandler)
+    handler.stream = None
+    logging.getLogger("opentelemetry.exporter").error("cannot connect")
+    logging.getLogger("app").info("exported")
+    assert [one.log_record.body for one in exporter.get_finished_logs()] == ["exported"]
+    assert stream.getvalue() == ""
+
+
+def test_disabled(monkeypatch: pytest.MonkeyPatch, root: logging.Logger) -> None:
+    """Where the SDK is disabled lines are written all the same, and nothing is made for it."""
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    stream = io.StringIO()
+    configure_logging("orders", LoggerProvider(shutdown_on_exit=False), stream=stream)
+    monkeypatch.setattr(Export, "take", lambda *_: pytest.fail("made for nobody"))
+    logging.getLogger("app").info("written")
+    assert json.loads(stream.getvalue())["message"] == "written"
+    assert len(root.handlers) == 1
+
+
+def test_log_call_within_a_log_call(root: logging.Logger) -> None:
+    """What an argument logs while it is rendered is logged, before the line that it is part of."""
+
+    class Talkative:
+        def __str__(self) -> str:
+            logging.getLogger("app").info("inner")
+            return "outer"
+
+    stream, exporter = io.StringIO(), InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]  # as above
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+    configure_logging("orders", provider, stream=stream)
+    logging.getLogger("app").info("%s", Talkative())
+    lines = [json.loads(line)["message"] for line in stream.getvalue().splitlines()]
+    assert lines[:2] == ["inner", "outer"]
+    first, *_ = exporter.get_finished_logs()
+    assert first.log_record.body == "inner"
+    assert len(root.handlers) == 1
+
+
+def test_server_repeats_nothing() -> None:
+    """Of uvicorn's reports only those go on of what the kit has not told, whatever they say of an exception."""
+    stream = io.StringIO()
+    handler = RootHandler(stream, JsonFormatter("s"), None)
+    error = ValueError("x")
+    for logged in (False, True):
+        if logged:
+            mark_logged(error)
+        for exc_info in (None, False, (ValueError, error, None)):
+            handler.handle(
+                logging.LogRecord("uvicorn.error", 40, "a.py", 1, "failed", (), exc_info)  # type: ignore[arg-type]
+            )
+    assert len(stream.getvalue().splitlines()) == 5
 
 
 def test_complaints_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
