@@ -108,9 +108,9 @@ class RootHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Give a record to all that it is for."""
         source = self._sources.get(record.name) or self._source(record.name)
-        if source != "service" and not self._is_wanted(record, source):
-            return
         try:
+            if source != "service" and not self._is_wanted(record, source):
+                return
             reading = read(record)
         except Exception as error:  # noqa: BLE001 - whatever the arguments raise
             record = _unrenderable(record, error)

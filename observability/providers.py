@@ -387,8 +387,10 @@ def _shortcut(logger_provider: LoggerProvider) -> Shortcut | None:
     """What exports plain log records past the provider; None where somebody else gets them, too."""
     if "otlp" not in _exporter_names("logs") or not _otlp_over_http("logs"):
         return None
-    from observability.fastpath.records import Records
-
+    try:
+        from observability.fastpath.records import Records
+    except ImportError:  # it knows parts of the SDK that another version may have elsewhere
+        return None
     records = Records.of(logger_provider)
     return records.add if records is not None else None
 

@@ -141,7 +141,8 @@ FORMATTER = JsonFormatter("s")
 )
 def test_json_parts(message: str, extras: dict[str, Any], created: float) -> None:
     """A line put together of its parts is the one that `json` makes of the whole."""
-    extras = {key: value for key, value in extras.items() if key not in log_lines.STANDARD and key != "getMessage"}
+    elsewhere = log_lines.STANDARD | {"getMessage", "color_message"}
+    extras = {key: value for key, value in extras.items() if key not in elsewhere}
     record = _record(message, **extras)
     record.created = created
     extras, cut = scrub_attributes(extras)

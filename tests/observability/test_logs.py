@@ -264,6 +264,14 @@ def test_complaints_of_others() -> None:
     assert shown == ["opentelemetry.exporter.a", "opentelemetry.sdk.x", "opentelemetry.context"]
 
 
+def test_complaint_that_cannot_be_rendered() -> None:
+    """A complaint with a mistake in its call raises nothing either."""
+    stream = io.StringIO()
+    handler = RootHandler(stream, JsonFormatter("s"), None)
+    handler.handle(logging.LogRecord("opentelemetry.exporter", 40, "a.py", 1, "no %s %s", ("collector",), None))
+    assert "this log call cannot be rendered (TypeError): a.py:1" in stream.getvalue()
+
+
 def test_own_records_are_not_held_back() -> None:
     """The limit is for the pipeline only, not for loggers of like names."""
     complaints = PipelineComplaints()

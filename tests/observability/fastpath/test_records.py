@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from opentelemetry.trace import (
     use_span,
 )
 
-from observability import requests
+from observability import providers, requests
 from observability.fastpath.origin import Origin, request
 from observability.fastpath.processors import EncodingLogProcessor
 from observability.fastpath.records import Records
@@ -326,6 +327,15 @@ def test_unknown_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.delattr(provider._multi_log_record_processor, "_log_record_processors")
     assert Records.of(provider) is None
+
+
+def test_sdk_with_parts_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor with one that has parts elsewhere, and nothing else depends on that."""
+    provider = Way(short=True).provider
+    assert providers._shortcut(provider) is not None
+    monkeypatch.delitem(sys.modules, "observability.fastpath.records")
+    monkeypatch.setitem(sys.modules, "opentelemetry.instrumentation.log_utils", None)
+    assert providers._shortcut(provider) is None
 
 
 def test_time_that_otlp_has_not(both: Both) -> None:
