@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 from opentelemetry.trace import format_trace_id
 
-from observability.logs import Console
+from observability.logs import RootHandler
 from observability.providers import Telemetry, TelemetryError
 from observability.scrub import scrub_text, scrub_url
 
@@ -104,7 +104,10 @@ def sent_and_found(viewer_url: str, token: str | None = None) -> Iterator[Findin
         return
     complaints = _Complaints()
     root = logging.getLogger()
-    root.handlers = [handler for handler in root.handlers if not isinstance(handler, Console)] + [complaints]
+    for handler in root.handlers:
+        if isinstance(handler, RootHandler):
+            handler.stream = None
+    root.addHandler(complaints)
     with telemetry.tracer_provider.get_tracer("clearspan.doctor").start_as_current_span("clearspan doctor") as span:
         logging.getLogger("clearspan.doctor").warning("clearspan doctor looks for this line's span")
     sampled = span.get_span_context().trace_flags.sampled

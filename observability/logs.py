@@ -1,32 +1,31 @@
 """Standard `logging`, made safe and linked: one line a record on stdout, and the same records over OTLP.
 
-Each record carries the ids of the current span and the route of the current request. Text from strangers cannot forge a
-second line or move a terminal's cursor: control, bidirectional and line-separator characters are written as escapes.
+Each record carries the ids of the current span and the route of the current request. How a line looks stands in
+`observability.log_lines`.
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import logging
-import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, Literal, TextIO
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, TextIO
 
-from opentelemetry import trace
-from opentelemetry._logs import LoggerProvider
+from opentelemetry._logs import LoggerProvider, NoOpLogger, get_logger
 from opentelemetry.instrumentation.logging.handler import LoggingHandler
 
-from observability.requests import current_route, was_logged
-from observability.scrub import scrub_attributes, scrub_text
-from observability.telemetry import SCRUBBED
+from observability.fastpath.attributes import remember
+from observability.log_lines import ROUTE, STANDARD, JsonFormatter, PrettyFormatter, Reading, read
+from observability.requests import was_logged
 
 LogFormat = Literal["json", "pretty"]
 
-ROUTE = "http.route"
+Source = Literal["service", "server", "pipeline"]
+"""Who logs, as far as it decides where a record goes; uvicorn may repeat what the kit has told."""
+
+Shortcut = Callable[[logging.LogRecord, Reading], bool]
 
 # What exporting telemetry logs about itself. Were it exported, each failure would be the cause of the next one.
 _EXPORTER_LOGGERS = (
@@ -41,17 +40,6 @@ _PIPELINE_LOGGERS = ("opentelemetry", "observability.providers", *_EXPORTER_LOGG
 
 _COMPLAINT_INTERVAL_S = 60.0
 
-# C0 and C1 controls, DEL, marks and overrides of writing direction, line and paragraph separators, BOM, surrogates.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
-
-_NO_JSON = ("NaN", "Infinity")  # what json.dumps writes for numbers that JSON does not have
-
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
-
-_REQUEST_ATTRIBUTES = ("http.", "url.")
-
-_COLOURS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
-
 
 def configure_logging(
     service_name: str,
@@ -60,6 +48,7 @@ def configure_logging(
     format: LogFormat | None = None,  # noqa: A002 - what logging itself calls it
     level: int | str = logging.INFO,
     stream: TextIO | None = None,
+    shortcut: Shortcut | None = None,
 ) -> None:
     """Send the root logger's records to stdout and to OpenTelemetry, in place of the handlers that it has.
 
@@ -69,25 +58,16 @@ def configure_logging(
         format: JSON for machines or coloured text for people; by default text on a terminal and JSON elsewhere.
         level: The least level that is logged.
         stream: Defaults to stdout.
+        shortcut: Exports a record in the provider's place, or says that it does not cover it.
     """
     stream = stream if stream is not None else sys.stdout
     chosen = format or ("pretty" if stream.isatty() else "json")
-    console = Console(stream)
-    console.setFormatter(
-        JsonFormatter(service_name) if chosen == "json" else PrettyFormatter(service_name, colour=stream.isatty())
-    )
-    console.addFilter(_add_route)
-    console.addFilter(_unhandled_once)
-    console.addFilter(PipelineComplaints())
-    export = Export(logger_provider=logger_provider)
-    export.addFilter(_add_route)
-    export.addFilter(_unhandled_once)
-    export.addFilter(_not_pipeline)
+    layout = JsonFormatter(service_name) if chosen == "json" else PrettyFormatter(service_name, colour=stream.isatty())
+    exported = not isinstance(get_logger(__name__, logger_provider=logger_provider), NoOpLogger)
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
-    root.addHandler(console)
-    root.addHandler(export)
+    root.addHandler(RootHandler(stream, layout, Export(logger_provider, shortcut) if exported else None))
     root.setLevel(level)
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         # The uvicorn command has given these handlers of its own by now, which neither scrub nor escape.
@@ -100,97 +80,96 @@ def configure_logging(
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
-class Console(logging.StreamHandler[TextIO]):
-    """Writes each record; one that cannot be rendered is told in its place, without its arguments."""
+class RootHandler(logging.Handler):
+    """Reads each record once, and gives it to a stream and to OpenTelemetry.
+
+    One that cannot be rendered is told in its place, without its arguments: a mistake in a log call must not become one
+    of the request that made it.
+
+    Attributes:
+        stream: Where lines are written; None writes none.
+    """
+
+    def __init__(self, stream: TextIO | None, layout: JsonFormatter | PrettyFormatter, export: Export | None) -> None:
+        super().__init__()
+        self.stream = stream
+        self._layout = layout
+        self._export = export
+        self._complaints = PipelineComplaints()
+        self._sources: dict[str, Source] = {}
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Take a record. Only its writing is locked: what it holds may take long to render, or log itself."""
+        if self.filters:
+            return bool(super().handle(record))
+        self.emit(record)
+        return True
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record. A mistake in a log call must not become one of the request that made it."""
+        """Give a record to all that it is for."""
+        source = self._sources.get(record.name) or self._source(record.name)
         try:
-            line = self.format(record)
+            if source != "service" and not self._is_wanted(record, source):
+                return
+            reading = read(record)
         except Exception as error:  # noqa: BLE001 - whatever the arguments raise
-            line = self.format(_unrenderable(record, error))
+            record = _unrenderable(record, error)
+            reading = read(record)
+        if self.stream is not None:
+            self._write(self.stream, record, reading)
+        if self._export is not None and source != "pipeline":
+            self._export.take(record, reading)
+
+    def _write(self, stream: TextIO, record: logging.LogRecord, reading: Reading) -> None:
         try:
-            self.stream.write(line + self.terminator)
-            self.flush()
-        except (OSError, ValueError):
-            self.handleError(record)
+            line = self._layout.line(record, reading)
+        except Exception as error:  # noqa: BLE001 - whatever the extras raise
+            line = self._layout.format(_unrenderable(record, error))
+        with self.lock:  # type: ignore[union-attr]  # each handler has one, which is a new one in a forked process
+            try:
+                stream.write(line + "\n")
+                stream.flush()
+            except (OSError, ValueError):
+                self.handleError(record)
+
+    def _source(self, name: str) -> Source:
+        source: Source = "server" if name == "uvicorn.error" else "service"
+        if _is_under(name, _PIPELINE_LOGGERS):
+            source = "pipeline"
+        remember(self._sources, name, source)
+        return source
+
+    def _is_wanted(self, record: logging.LogRecord, source: Source) -> bool:
+        if source == "pipeline":
+            return self.stream is not None and self._complaints.filter(record)
+        return _unhandled_once(record)
 
 
 class Export(LoggingHandler):
     """Hands each record to OpenTelemetry; one that cannot be rendered is told in its place, without its arguments."""
 
+    def __init__(self, logger_provider: LoggerProvider, shortcut: Shortcut | None = None) -> None:
+        super().__init__(logger_provider=logger_provider)
+        self._shortcut = shortcut
+
+    def take(self, record: logging.LogRecord, reading: Reading) -> None:
+        """Hand a record on that was read already, by the shortcut if that covers it."""
+        if self._shortcut is not None:
+            try:
+                if self._shortcut(record, reading):
+                    return
+            except Exception:  # noqa: BLE001, S110 - the SDK's way, which it takes now, tells of it
+                pass
+        if ROUTE in reading.extras:
+            vars(record).setdefault(ROUTE, reading.extras[ROUTE])
+        self.emit(record)
+
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand a record on; see `Console.emit`."""
+        """Hand a record on, the SDK's way."""
         try:
             super().emit(_plain(record))
         except Exception as error:  # noqa: BLE001 - whatever the arguments raise
             super().emit(_unrenderable(record, error))
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line: timestamp, level, logger, message, service, ids of trace and span, and the extras."""
-
-    def __init__(self, service_name: str) -> None:
-        super().__init__()
-        self._service_name = service_name
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Render a record as one line of JSON, without its secrets."""
-        line: dict[str, object] = {
-            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds"),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": scrub_text(record.getMessage())[0],
-            "service": self._service_name,
-        }
-        context = trace.get_current_span().get_span_context()
-        if context.is_valid:
-            line["trace_id"] = trace.format_trace_id(context.trace_id)
-            line["span_id"] = trace.format_span_id(context.span_id)
-        extras, cut = _extras(record)
-        line.update({key: value for key, value in extras.items() if key not in line})
-        if cut:
-            line[SCRUBBED] = cut
-        if stack := _stack(self, record):
-            line["exception"] = stack
-        text = json.dumps(line, ensure_ascii=False, default=str)
-        if any(constant in text for constant in _NO_JSON):
-            text = json.dumps(json.loads(text, parse_constant=str), ensure_ascii=False)
-        return escape(text)
-
-
-class PrettyFormatter(logging.Formatter):
-    """A line for people: time, level, message, extras in grey, the trace's id; stacks indented below it.
-
-    What the semantic conventions name of the request is left out: the request's own line says it in its message.
-    """
-
-    def __init__(self, service_name: str, *, colour: bool) -> None:
-        super().__init__()
-        self._service_name = service_name
-        self._colour = colour
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Render a record as one line, and a stack as indented lines below it, without its secrets."""
-        clock = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
-        level = self._paint(f"{record.levelname:<7}", _COLOURS.get(record.levelname, "0"))
-        parts = [self._paint(clock, "2"), level, escape(scrub_text(record.getMessage())[0])]
-        extras = " ".join(
-            f"{escape(key)}={escape(str(value))}"
-            for key, value in _extras(record)[0].items()
-            if not key.startswith(_REQUEST_ATTRIBUTES)
-        )
-        context = trace.get_current_span().get_span_context()
-        if context.is_valid:
-            extras = f"{extras} trace_id={trace.format_trace_id(context.trace_id)}".lstrip()
-        if extras:
-            parts.append(self._paint(extras, "2"))
-        lines = [" ".join(parts)]
-        lines += [f"    {escape(line)}" for line in _stack(self, record).splitlines()]
-        return "\n".join(lines)
-
-    def _paint(self, text: str, colour: str) -> str:
-        return f"\x1b[{colour}m{text}\x1b[0m" if self._colour else text
 
 
 class PipelineComplaints(logging.Filter):
@@ -224,11 +203,6 @@ class PipelineComplaints(logging.Filter):
         return True
 
 
-def escape(text: str) -> str:
-    r"""Write each character that could forge a line or steer a terminal as its `\uXXXX` escape."""
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-
-
 def _not_pipeline(record: logging.LogRecord) -> bool:
     return not _is_under(record.name, _PIPELINE_LOGGERS)
 
@@ -244,7 +218,7 @@ def _unhandled_once(record: logging.LogRecord) -> bool:
     """
     if record.name != "uvicorn.error":
         return True
-    if record.exc_info is not None:
+    if record.exc_info:
         return not was_logged(record.exc_info[1])
     return not str(record.msg).startswith("Traceback (most recent call last)")
 
@@ -252,18 +226,14 @@ def _unhandled_once(record: logging.LogRecord) -> bool:
 def _unrenderable(record: logging.LogRecord, error: Exception) -> logging.LogRecord:
     where = f"{record.pathname}:{record.lineno}"
     message = f"this log call cannot be rendered ({type(error).__name__}): {where}"
-    return logging.LogRecord(record.name, logging.ERROR, record.pathname, record.lineno, message, (), None)
-
-
-def _add_route(record: logging.LogRecord) -> bool:
-    if (route := current_route()) is not None:
-        vars(record).setdefault(ROUTE, route)
-    return True
+    told = logging.LogRecord(record.name, logging.ERROR, record.pathname, record.lineno, message, (), None)
+    told.created = record.created
+    return told
 
 
 def _plain(record: logging.LogRecord) -> logging.LogRecord:
     """The record with its objects as text: the SDK takes none, and complains of each."""
-    objects = {key: str(value) for key, value in vars(record).items() if key not in _STANDARD and _is_object(value)}
+    objects = {key: str(value) for key, value in vars(record).items() if key not in STANDARD and _is_object(value)}
     if not objects:
         return record
     plain = copy.copy(record)
@@ -273,15 +243,3 @@ def _plain(record: logging.LogRecord) -> logging.LogRecord:
 
 def _is_object(value: object) -> bool:
     return value is not None and not isinstance(value, (str, bool, int, float, bytes, Mapping, Sequence))
-
-
-def _extras(record: logging.LogRecord) -> tuple[Mapping[str, Any], list[str]]:
-    return scrub_attributes({key: value for key, value in vars(record).items() if key not in _STANDARD})
-
-
-def _stack(formatter: logging.Formatter, record: logging.LogRecord) -> str:
-    if record.exc_info and not record.exc_text:
-        record.exc_text = formatter.formatException(record.exc_info)
-    stack_info = formatter.formatStack(record.stack_info) if record.stack_info else ""
-    stack = "\n".join(part for part in (record.exc_text, stack_info) if part)
-    return scrub_text(stack)[0] if stack else ""

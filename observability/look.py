@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from observability.jaeger import spans_of
-from observability.logs import escape
+from observability.log_lines import escape
 from observability.tree import Log, Span, render
 
 TIMEOUT_S = 10.0

@@ -36,7 +36,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import Sampler
 
 from observability.export import ScrubbingLogExporter, ScrubbingSpanExporter
-from observability.logs import configure_logging
+from observability.logs import Shortcut, configure_logging
 from observability.scrub import MAX_TEXT, scrub_attributes
 from observability.unfinished import UnfinishedSpans
 
@@ -160,6 +160,7 @@ class Telemetry:
             logger_provider,
             format=_choice("CLEARSPAN_LOG_FORMAT", "json", "pretty"),
             level=_choice("CLEARSPAN_LOG_LEVEL", "INFO", "DEBUG", "WARNING", "ERROR") or "INFO",
+            shortcut=_shortcut(logger_provider) if fast else None,
         )
         return telemetry
 
@@ -386,6 +387,18 @@ def _fast_logs(meter_provider: MeterProvider, close_timeout_s: float) -> Encodin
 
     sender = sender_from_environment(Signal.LOGS, meter_provider, close_timeout_s=close_timeout_s)
     return EncodingLogProcessor(sender) if sender is not None else None
+
+
+def _shortcut(logger_provider: LoggerProvider) -> Shortcut | None:
+    """What exports plain log records past the provider; None where somebody else gets them, too."""
+    if "otlp" not in _exporter_names("logs") or not _otlp_over_http("logs"):
+        return None
+    try:
+        from observability.fastpath.records import Records
+    except ImportError:  # it knows parts of the SDK that another version may have elsewhere
+        return None
+    records = Records.of(logger_provider)
+    return records.add if records is not None else None
 
 
 def _all_within(timeout_s: float, calls: Sequence[Callable[[], object]]) -> bool:

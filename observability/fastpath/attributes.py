@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from opentelemetry.attributes import BoundedAttributes
 
-from observability.fastpath.wire import double, field, int64, varint
+from observability.fastpath.wire import ONE_BYTE_LENGTH, double, field, int64, varint
 from observability.scrub import scrub_attribute, scrub_attributes
 from observability.telemetry import SCRUBBED
 
@@ -19,9 +19,8 @@ MAX_REMEMBERED: Final = 4096
 MAX_REMEMBERED_CHARACTERS: Final = 128
 MAX_REMEMBERED_INT: Final = 0xFFFF
 
-_MOST = 127  # what a length of one byte can say
-
 _MOST_VARINT = 10  # bytes of a number
+_DOUBLE = 8
 
 _NOTHING = b""
 _FALSE, _TRUE = b"\x10\x00", b"\x10\x01"
@@ -59,6 +58,8 @@ class Attributes:
                 encoded = texts.get(pair) or self._text(pair, cut, at)
             elif kind is int:
                 encoded = ints.get(pair) or self._int(pair)
+            elif kind is float:
+                encoded = self._float(pair)
             else:
                 encoded = self._other(pair, cut, at)
             parts.append(encoded)
@@ -92,7 +93,14 @@ class Attributes:
         length = len(value)
         if length > room:
             return plain({key: value}, self._tag)
-        encoded = b"%b%c%b\x12%c\x0a%c%b" % (self._tag, _MOST - room + length, head, length + 2, length, value.encode())
+        encoded = b"%b%c%b\x12%c\x0a%c%b" % (
+            self._tag,
+            ONE_BYTE_LENGTH - room + length,
+            head,
+            length + 2,
+            length,
+            value.encode(),
+        )
         remember(self._texts, pair, encoded)
         return encoded
 
@@ -106,6 +114,12 @@ class Attributes:
         encoded = b"%b%c%b\x12%c\x18%b" % (self._tag, len(head) + 2 + length, head, length, number)
         remember(self._ints, pair, encoded)
         return encoded
+
+    def _float(self, pair: tuple[str, float]) -> bytes:
+        head, room = self._head(pair[0])
+        if room < _DOUBLE:
+            return plain({pair[0]: pair[1]}, self._tag)
+        return b"%b%c%b\x12\x09\x21%b" % (self._tag, len(head) + 3 + _DOUBLE, head, double(pair[1]))
 
     def _other(self, pair: tuple[str, Any], cut: list[str], at: str) -> bytes:
         key, value = pair
@@ -121,7 +135,7 @@ class Attributes:
         known = self._heads.get(key)
         if known is None:
             head = field(b"\x0a", key.encode(errors="replace"))
-            known = head, _MOST - len(head) - 4 if key.isascii() else -1
+            known = head, ONE_BYTE_LENGTH - len(head) - 4 if key.isascii() else -1
             remember(self._heads, key, known)
         return known
 

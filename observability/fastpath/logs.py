@@ -7,24 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from struct import Struct
-from typing import Any
+from typing import Any, Final
 
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.sdk._logs import ReadWriteLogRecord
 
 from observability.fastpath.attributes import MAX_REMEMBERED_CHARACTERS, Attributes, any_value, copied, remember
-from observability.fastpath.wire import count, field, text
+from observability.fastpath.wire import ONE_BYTE_LENGTH, count, field, text
 from observability.scrub import scrub_attributes, scrub_text
+
+# What stands before a text, by its length.
+_SHORT_BODIES: Final = tuple(b"\x2a%c\x0a%c" % (length + 2, length) for length in range(ONE_BYTE_LENGTH - 1))
 
 _times = Struct("<BQBQ").pack
 _flags = Struct("<BI").pack
 
 
 class LogEncoder:
-    """Encodes log records. Threads may share one."""
+    """Encodes log records. Threads may share one.
+
+    Attributes:
+        attributes: Encodes those of a record.
+    """
 
     def __init__(self) -> None:
-        self._attributes = Attributes(b"\x32")
+        self.attributes = Attributes(b"\x32")
         self._severities: dict[tuple[SeverityNumber | None, str | None], bytes] = {}
 
     def encode(self, emitted: ReadWriteLogRecord) -> bytes:
@@ -40,7 +47,7 @@ class LogEncoder:
         cut: list[str] = []
         parts = [
             _times(0x09, record.timestamp or 0, 0x59, record.observed_timestamp or 0),
-            self._severity(record.severity_number, record.severity_text),
+            self.severity(record.severity_number, record.severity_text),
         ]
         if record.trace_id:
             parts.append(b"\x4a\x10" + record.trace_id.to_bytes(16, "big"))
@@ -50,15 +57,16 @@ class LogEncoder:
             parts.append(_flags(0x45, record.trace_flags))
         attributes = copied(record.attributes)
         first = len(parts)
-        self._attributes.add(attributes, parts, cut)
+        self.attributes.add(attributes, parts, cut)
         count(b"\x38", emitted.dropped_attributes, parts)
-        parts.append(field(b"\x2a", _body(record.body, cut)))
+        parts.append(_body(record.body, cut))
         if record.event_name:
             parts.append(field(b"\x62", text(record.event_name)))
-        self._attributes.tell(cut, attributes, parts, first)
+        self.attributes.tell(cut, attributes, parts, first)
         return b"".join(parts)
 
-    def _severity(self, number: SeverityNumber | None, name: str | None) -> bytes:
+    def severity(self, number: SeverityNumber | None, name: str | None) -> bytes:
+        """The fields of a severity's number and name."""
         known = self._severities.get((number, name))
         if known is not None:
             return known
@@ -72,13 +80,21 @@ class LogEncoder:
         return encoded
 
 
+def body_of(message: str) -> bytes:
+    """The field of a body that is a text without secrets."""
+    encoded = message.encode(errors="replace")
+    if len(encoded) < len(_SHORT_BODIES):
+        return _SHORT_BODIES[len(encoded)] + encoded
+    return field(b"\x2a", field(b"\x0a", encoded))
+
+
 def _body(body: Any, cut: list[str]) -> bytes:  # noqa: ANN401 - whatever was logged
     if isinstance(body, str):
         body, found = scrub_text(body)
         if found:
             cut.append("body")
-        return field(b"\x0a", text(body))
+        return body_of(body)
     if isinstance(body, Mapping):
         body, paths = scrub_attributes(body, at="body")
         cut += paths
-    return any_value(body)
+    return field(b"\x2a", any_value(body))

@@ -53,33 +53,39 @@ class EncodingSpanProcessor(SpanProcessor):
 
 
 class EncodingLogProcessor(LogRecordProcessor):
-    """Encodes log records as they are emitted. Others that are added beside it get the same records, as always."""
+    """Encodes log records as they are emitted. Others that are added beside it get the same records, as always.
+
+    Attributes:
+        sender: Where they go.
+        encoder: Makes bytes of them.
+        origins: Makes bytes of what they come from.
+    """
 
     def __init__(self, sender: Sender) -> None:
         """Hand them to a sender, which is shut down with this."""
-        self._sender = sender
+        self.sender = sender
         self._sent_all = False
-        self._encoder = LogEncoder()
-        self._origins = Origins()
+        self.encoder = LogEncoder()
+        self.origins = Origins()
         self._no_resource = Resource({})
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
         """Encode a record. One that cannot be encoded is counted, since nothing may be raised here."""
         try:
-            origin = self._origins.of(log_record.resource or self._no_resource, log_record.instrumentation_scope)
-            body = self._encoder.encode(log_record)
+            origin = self.origins.of(log_record.resource or self._no_resource, log_record.instrumentation_scope)
+            body = self.encoder.encode(log_record)
         except Exception as error:  # noqa: BLE001 - whatever a foreign value does when it is encoded
-            self._sender.drop(error)
+            self.sender.drop(error)
         else:
-            self._sender.add(origin, body)
+            self.sender.add(origin, body)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Send what was emitted; False if that took too long or did not succeed."""
-        return self._sender.flush(timeout_millis / 1000)
+        return self.sender.flush(timeout_millis / 1000)
 
     def shutdown(self) -> None:
         """Send what is left, within the sender's bound; `sent_all` tells how it went."""
-        self._sent_all = self._sender.shutdown()
+        self._sent_all = self.sender.shutdown()
 
     def sent_all(self) -> bool:
         """Whether nothing was left unsent at the end, which the SDK's providers do not hand on."""

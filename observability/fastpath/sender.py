@@ -58,6 +58,9 @@ class Sender:
 
     With a spool, a request that the receiver does not take now waits on the disk, with no other limit than its size,
     and what comes after it waits behind it. Where that has no room, it is as if there was none.
+
+    Attributes:
+        created: To be called for each entry that the SDK does not know of; see `Tally`.
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class Sender:
         self._give_up_at = float("inf")
         self._refused = self._complained_of = 0
         self._lost = False
+        self.created = tally.created
         tally.watch(self._buffer.__len__, self._stored if spool is not None else None)
         self._start()
         call_in_child(self._begin_again)

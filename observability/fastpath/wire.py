@@ -8,6 +8,9 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+ONE_BYTE_LENGTH: Final = 127
+"""What a length of one byte can say."""
+
 _ONE_BYTE: Final = tuple(bytes((number,)) for number in range(128))
 _pack_double = struct.Struct("<d").pack
 

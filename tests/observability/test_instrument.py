@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from observability import instrument
 from observability.instrument import instrument_client, instrument_engine, observe
-from observability.logs import JsonFormatter
+from observability.log_lines import JsonFormatter
 from observability.telemetry import EVENT_LOOP_LAG
 from observability.testing import Recorder, client_for, running
 

@@ -12,27 +12,13 @@ from typing import Any
 
 import pytest
 import uvicorn.config
-from hypothesis import given
-from hypothesis import strategies as st
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
-from opentelemetry.sdk.trace import TracerProvider
 
-from observability import logs
 from observability.export import ScrubbingLogExporter
-from observability.logs import JsonFormatter, PipelineComplaints, PrettyFormatter, configure_logging
-from observability.telemetry import SCRUBBED
-
-FORGERIES = [
-    "line\nfeed",
-    "carriage\rreturn",
-    "esc\x1b[2J",
-    "c1\x9b2J",
-    "ls\u2028ps\u2029",
-    "bidi\u202e\u2066",
-    "nul\x00",
-]
-
+from observability.log_lines import JsonFormatter
+from observability.logs import Export, PipelineComplaints, RootHandler, configure_logging
+from observability.requests import mark_logged
 
 CYCLE: list[object] = []
 CYCLE.append(CYCLE)
@@ -54,79 +40,6 @@ def root() -> Iterator[logging.Logger]:
     root.setLevel(level)
 
 
-def test_json_line() -> None:
-    """A record in a span becomes one JSON object with the span's ids, the service and the extras."""
-    tracer = TracerProvider(shutdown_on_exit=False).get_tracer("test")
-    with tracer.start_as_current_span("work") as span:
-        line = json.loads(JsonFormatter("orders").format(_record("placed", sku="mug", message_id=7)))
-    context = span.get_span_context()
-    del line["timestamp"]
-    assert line == {
-        "level": "INFO",
-        "logger": "app",
-        "message": "placed",
-        "service": "orders",
-        "trace_id": f"{context.trace_id:032x}",
-        "span_id": f"{context.span_id:016x}",
-        "sku": "mug",
-        "message_id": 7,
-    }
-
-
-def test_extra_does_not_replace() -> None:
-    """An extra cannot take the place of a field that says where the record comes from."""
-    line = json.loads(JsonFormatter("orders").format(_record("placed", service="forged", level="FORGED")))
-    assert (line["service"], line["level"]) == ("orders", "INFO")
-
-
-@pytest.mark.parametrize("text", FORGERIES)
-@pytest.mark.parametrize("formatter", [JsonFormatter("s"), PrettyFormatter("s", colour=False)])
-def test_forged_line(formatter: logging.Formatter, text: str) -> None:
-    """Characters that could forge a line or steer a terminal are written as escapes, wherever they stand."""
-    line = formatter.format(_record(f"hello {text}", **{"user": text, f"key{text}": 1}))
-    assert logs.escape(line) == line
-    assert line.isprintable()
-
-
-@given(st.text())
-def test_any_text_is_one_line(text: str) -> None:
-    """Whatever is logged is one line that can be encoded, and JSON that reads back."""
-    line = JsonFormatter("s").format(_record("%s"[:0] + text, value=text))
-    assert len(line.splitlines()) == 1
-    assert json.loads(line.encode())["level"] == "INFO"
-    assert len(PrettyFormatter("s", colour=False).format(_record(text)).encode().splitlines()) == 1
-
-
-def test_pretty_is_short() -> None:
-    """The pretty form shows the program's own extras, and not what the request's line says already."""
-    record = _record("GET / 200", sku="mug", **{"http.request.method": "GET", "url.path": "/"})
-    assert PrettyFormatter("s", colour=False).format(record).endswith("GET / 200 sku=mug")
-
-
-def test_stack_is_indented() -> None:
-    """A stack in the pretty form stands indented below its line, so that its text cannot pass for a record."""
-    try:
-        raise ValueError("first\n12:00:00.000 INFO    forged")
-    except ValueError as error:
-        record = _record("failed")
-        record.exc_info = (type(error), error, error.__traceback__)
-    first, *rest = PrettyFormatter("s", colour=False).format(record).splitlines()
-    assert first.endswith("failed")
-    assert rest
-    assert all(line.startswith("    ") for line in rest)
-
-
-@pytest.mark.parametrize("formatter", [JsonFormatter("s"), PrettyFormatter("s", colour=False)])
-def test_secrets(formatter: logging.Formatter) -> None:
-    """A secret in the message, an extra or a stack is not written."""
-    try:
-        raise ValueError("postgres://user:canary@host/db")
-    except ValueError as error:
-        record = _record("fetching https://user:canary@host/?token=canary", password="canary")
-        record.exc_info = (type(error), error, error.__traceback__)
-    assert "canary" not in formatter.format(record)
-
-
 def test_both_sinks(root: logging.Logger) -> None:
     """A record goes to the stream and, the same, to OpenTelemetry."""
     stream, exporter = io.StringIO(), InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]  # the SDK has no annotation
@@ -138,7 +51,7 @@ def test_both_sinks(root: logging.Logger) -> None:
     assert exported.log_record.body == "placed mug"
     assert exported.log_record.attributes == {"quantity": 2}
     assert json.loads(stream.getvalue())["quantity"] == 2
-    assert len(root.handlers) == 2
+    assert len(root.handlers) == 1
 
 
 class Broken:
@@ -186,22 +99,6 @@ def test_object_as_extra() -> None:
     assert exporter.get_finished_logs()[0].log_record.attributes == {"path": "a/b"}
 
 
-def test_numbers_that_json_lacks() -> None:
-    """NaN and infinity are written as text, since no reader of JSON takes them otherwise."""
-    line = JsonFormatter("s").format(_record("NaN it is", nan=float("nan"), inf=[float("-inf")]))
-
-    def refuse(constant: str) -> None:
-        raise AssertionError(constant)
-
-    read = json.loads(line, parse_constant=refuse)
-    assert (read["nan"], read["inf"], read["message"]) == ("NaN", ["-Infinity"], "NaN it is")
-
-
-def test_cuts_are_named() -> None:
-    """A line names what was cut from its extras, by path."""
-    assert json.loads(JsonFormatter("s").format(_record("x", password="canary")))[SCRUBBED] == ["attributes.password"]
-
-
 @pytest.mark.usefixtures("root")
 def test_uvicorn_is_taken_over() -> None:
     """The handlers that the uvicorn command has set write neither past the scrubber nor a second line a request."""
@@ -234,6 +131,113 @@ def test_pipeline_is_not_exported() -> None:
     assert loggers == ["opentelemetry.exporter.otlp", "opentelemetry.sdk.trace"]
 
 
+class Recorded(io.StringIO):
+    """A stream that tells what was flushed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flushed: list[str] = []
+
+    def flush(self) -> None:
+        """Note what has been written."""
+        self.flushed.append(self.getvalue())
+
+
+@pytest.mark.usefixtures("root")
+def test_line_is_out() -> None:
+    """A line is out, and whole, when the call that logs it returns."""
+    stream = Recorded()
+    configure_logging("orders", LoggerProvider(shutdown_on_exit=False), stream=stream)
+    for number in (1, 2):
+        logging.getLogger("app").info("one")
+        assert stream.flushed[-1] == stream.getvalue()
+        assert len(stream.getvalue().splitlines()) == number
+
+
+@pytest.mark.usefixtures("root")
+def test_stream_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    """A stream that is closed or full breaks no request; `logging` tells of it in its own way."""
+    stream = io.StringIO()
+    configure_logging("orders", LoggerProvider(shutdown_on_exit=False), stream=stream)
+    stream.close()
+    logging.getLogger("app").info("one")
+    assert "--- Logging error ---" in capsys.readouterr().err
+
+
+def test_filter(root: logging.Logger) -> None:
+    """A filter that a program adds to the handler is asked, and decides for both places."""
+    stream, exporter = io.StringIO(), InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]  # as above
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+    configure_logging("orders", provider, stream=stream)
+    root.handlers[0].addFilter(lambda record: record.getMessage() != "held back")
+    logging.getLogger("app").info("held back")
+    logging.getLogger("app").info("shown")
+    assert [one.log_record.body for one in exporter.get_finished_logs()] == ["shown"]
+    assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == ["shown"]
+
+
+def test_silent(root: logging.Logger) -> None:
+    """Without a stream records are still exported, and the pipeline's complaints are not kept for later."""
+    stream, exporter = io.StringIO(), InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]  # as above
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+    configure_logging("orders", provider, stream=stream)
+    (handler,) = root.handlers
+    assert isinstance(handler, RootHandler)
+    handler.stream = None
+    logging.getLogger("opentelemetry.exporter").error("cannot connect")
+    logging.getLogger("app").info("exported")
+    assert [one.log_record.body for one in exporter.get_finished_logs()] == ["exported"]
+    assert stream.getvalue() == ""
+
+
+def test_disabled(monkeypatch: pytest.MonkeyPatch, root: logging.Logger) -> None:
+    """Where the SDK is disabled lines are written all the same, and nothing is made for it."""
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    stream = io.StringIO()
+    configure_logging("orders", LoggerProvider(shutdown_on_exit=False), stream=stream)
+    monkeypatch.setattr(Export, "take", lambda *_: pytest.fail("made for nobody"))
+    logging.getLogger("app").info("written")
+    assert json.loads(stream.getvalue())["message"] == "written"
+    assert len(root.handlers) == 1
+
+
+def test_log_call_within_a_log_call(root: logging.Logger) -> None:
+    """What an argument logs while it is rendered is logged, before the line that it is part of."""
+
+    class Talkative:
+        def __str__(self) -> str:
+            logging.getLogger("app").info("inner")
+            return "outer"
+
+    stream, exporter = io.StringIO(), InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]  # as above
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
+    configure_logging("orders", provider, stream=stream)
+    logging.getLogger("app").info("%s", Talkative())
+    lines = [json.loads(line)["message"] for line in stream.getvalue().splitlines()]
+    assert lines[:2] == ["inner", "outer"]
+    first, *_ = exporter.get_finished_logs()
+    assert first.log_record.body == "inner"
+    assert len(root.handlers) == 1
+
+
+def test_server_repeats_nothing() -> None:
+    """Of uvicorn's reports only those go on of what the kit has not told, whatever they say of an exception."""
+    stream = io.StringIO()
+    handler = RootHandler(stream, JsonFormatter("s"), None)
+    error = ValueError("x")
+    for logged in (False, True):
+        if logged:
+            mark_logged(error)
+        for exc_info in (None, False, (ValueError, error, None)):
+            handler.handle(
+                logging.LogRecord("uvicorn.error", 40, "a.py", 1, "failed", (), exc_info)  # type: ignore[arg-type]
+            )
+    assert len(stream.getvalue().splitlines()) == 5
+
+
 def test_complaints_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pipeline's complaints are shown once a minute, with the number of those held back."""
     now = [0.0]
@@ -258,6 +262,14 @@ def test_complaints_of_others() -> None:
     names = ["opentelemetry.exporter.a", "urllib3.pool", "opentelemetry.sdk.x", "opentelemetry.context", "grpc"]
     shown = [name for name in names if complaints.filter(logging.LogRecord(name, logging.ERROR, "", 1, "x", (), None))]
     assert shown == ["opentelemetry.exporter.a", "opentelemetry.sdk.x", "opentelemetry.context"]
+
+
+def test_complaint_that_cannot_be_rendered() -> None:
+    """A complaint with a mistake in its call raises nothing either."""
+    stream = io.StringIO()
+    handler = RootHandler(stream, JsonFormatter("s"), None)
+    handler.handle(logging.LogRecord("opentelemetry.exporter", 40, "a.py", 1, "no %s %s", ("collector",), None))
+    assert "this log call cannot be rendered (TypeError): a.py:1" in stream.getvalue()
 
 
 def test_own_records_are_not_held_back() -> None:

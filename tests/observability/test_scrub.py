@@ -183,6 +183,27 @@ def test_suspicious(parts: list[str]) -> None:
     text = "".join(parts)
     if _ONE_PATTERN.search(text):
         assert scrub._is_suspicious(text)
+    if scrub._is_suspicious(text):
+        assert scrub._may_be_suspicious(text)
+
+
+@pytest.mark.parametrize("word", [*scrub._SUSPICIOUS_WORDS, "?a", "12345678", "1 234-5678", "9876 5432"])
+def test_hints(word: str) -> None:
+    """The first, quickest look passes over none of what the second one looks for, in either case."""
+    for text in (word, word.upper(), f"a{word}b"):
+        assert scrub._is_suspicious(text)
+        assert scrub._may_be_suspicious(text)
+
+
+def test_remembered() -> None:
+    """Of clean texts short ones are remembered, in bounded number; one with a secret never is."""
+    for number in range(scrub.MAX_REMEMBERED + 5):
+        assert scrub_text(f"order {number}") == (f"order {number}", False)
+    long = "x" * (scrub.MAX_REMEMBERED_CHARACTERS + 1)
+    for text in ("password=canary", long, "password=canary", long):
+        scrub_text(text)
+    assert 0 < len(scrub._clean) <= scrub.MAX_REMEMBERED
+    assert not {"password=canary", long} & scrub._clean
 
 
 def test_letters_of_the_same_word() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 from opentelemetry._logs import LogRecord
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
@@ -26,6 +28,21 @@ telemetry = Telemetry.from_environment("s")
 with telemetry.tracer_provider.get_tracer("t").start_as_current_span("work"):
     logging.getLogger("app").warning("password=canary")
 print(telemetry.close())
+"""
+
+LOG = """
+import logging
+from observability import Telemetry
+telemetry = Telemetry.from_environment("s")
+logger = logging.getLogger("app")
+with telemetry.tracer_provider.get_tracer("t").start_as_current_span("work"):
+    logger.info("order %d", 17, extra={"sku": "mug", "quantity": 2, "seconds": 0.5, "password": "canary"})
+    logger.warning("nested", extra={"items": [1, {"a": "b"}]})
+    try:
+        raise ValueError("x")
+    except ValueError:
+        logger.exception("failed")
+telemetry.close()
 """
 
 FORK = """
@@ -102,6 +119,59 @@ def test_whole_process(receiver: Receiver, choice: str) -> None:
     record = ExportLogsServiceRequest.FromString(sent["/v1/logs"]).resource_logs[0].scope_logs[0].log_records[0]
     assert record.body.string_value == "password=[REDACTED]"
     assert record.trace_id in sent["/v1/traces"]
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT": "2"},
+        {"OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT": "2"},
+        {"OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED": "false"},
+        {"OTEL_LOGS_EXPORTER": "otlp,console"},
+        {"OTEL_TRACES_SAMPLER": "always_off"},
+        {"OTEL_LOGS_EXPORTER": "none"},
+        {"OTEL_SDK_DISABLED": "true"},
+    ],
+)
+def test_same_logs(receiver: Receiver, environment: dict[str, str]) -> None:
+    """The fast path sends the log records, counts them and writes the lines that come without it, whatever is set."""
+    told = {}
+    for choice in ("on", "off"):
+        receiver.requests.clear()
+        lines = _run(LOG, receiver, **{"OTEL_METRICS_EXPORTER": "otlp", "CLEARSPAN_FASTPATH": choice, **environment})
+        told[choice] = (*_records(receiver), [_IDS_AND_TIMES.sub("", line) for line in lines if line[:2] == '{"'])
+    assert told["on"] == told["off"]
+    assert sum('"logger": "app"' in line for line in told["on"][2]) == 3
+
+
+_IDS_AND_TIMES = re.compile(r'"(?:timestamp|trace_id|span_id)": "[^"]*"')
+
+
+def _records(receiver: Receiver) -> tuple[list[str], list[int]]:
+    """The log records that were sent, without ids and times, and how many the SDK says there were."""
+    sent = []
+    counts = []
+    for headers, body in receiver.requests:
+        if headers["path"] == "/v1/logs":
+            for resource in ExportLogsServiceRequest.FromString(body).resource_logs:
+                for scope in resource.scope_logs:
+                    for record in scope.log_records:
+                        assert record.time_unix_nano <= record.observed_time_unix_nano
+                        identified = bool(record.trace_id), bool(record.span_id)
+                        for name in ("time_unix_nano", "observed_time_unix_nano", "trace_id", "span_id"):
+                            record.ClearField(name)
+                        sent.append(f"{scope.scope} {identified} {record}")
+        if headers["path"] == "/v1/metrics":
+            counts += [
+                point.as_int
+                for resource in ExportMetricsServiceRequest.FromString(body).resource_metrics
+                for scope in resource.scope_metrics
+                for metric in scope.metrics
+                if metric.name == "otel.sdk.log.created"
+                for point in metric.sum.data_points
+            ]
+    return sent, counts
 
 
 @pytest.mark.parametrize(
