@@ -67,6 +67,7 @@ class Telemetry:
         tracer_provider: Makes the service's tracers.
         meter_provider: Makes the service's meters.
         logger_provider: Makes the service's OpenTelemetry loggers.
+        fast: Whether requests and calls may take the fast path (`observability.fastpath`) where it covers them.
     """
 
     def __init__(
@@ -76,10 +77,13 @@ class Telemetry:
         logger_provider: LoggerProvider,
         close_timeout_s: float = CLOSE_TIMEOUT_S,
         sent_all: Sequence[Callable[[], bool]] = (),
+        *,
+        fast: bool = True,
     ) -> None:
         self.tracer_provider = tracer_provider
         self.meter_provider = meter_provider
         self.logger_provider = logger_provider
+        self.fast = fast
         self._close_timeout_s = close_timeout_s
         self._sent_all = sent_all
         self._closing = threading.Lock()
@@ -150,7 +154,7 @@ class Telemetry:
         trace.set_tracer_provider(tracer_provider)
         metrics.set_meter_provider(meter_provider)
         _logs.set_logger_provider(logger_provider)
-        telemetry = cls(tracer_provider, meter_provider, logger_provider, close_timeout_s, sent_all)
+        telemetry = cls(tracer_provider, meter_provider, logger_provider, close_timeout_s, sent_all, fast=fast)
         configure_logging(
             telemetry.service_name,
             logger_provider,
@@ -169,6 +173,7 @@ class Telemetry:
         log_processors: Iterable[LogRecordProcessor] = (),
         sampler: Sampler | None = None,
         id_generator: IdGenerator | None = None,
+        fast: bool = True,
     ) -> Self:
         """Build providers from given parts, without touching the process's globals.
 
@@ -179,6 +184,7 @@ class Telemetry:
             log_processors: Where log records go.
             sampler: Defaults to `OTEL_TRACES_SAMPLER`, else to the parent's decision and all roots.
             id_generator: Defaults to random ids.
+            fast: Whether requests and calls may take the fast path.
         """
         _choose_stable_conventions()
         resource = Resource({"service.name": service_name, "service.instance.id": str(uuid.uuid4())})
@@ -195,7 +201,7 @@ class Telemetry:
         logger_provider = LoggerProvider(resource=resource, shutdown_on_exit=False, meter_provider=meter_provider)
         for log_processor in log_processors:
             logger_provider.add_log_record_processor(log_processor)
-        return cls(tracer_provider, meter_provider, logger_provider)
+        return cls(tracer_provider, meter_provider, logger_provider, fast=fast)
 
     def flush(self, timeout_s: float = 5.0) -> bool:
         """Export what is buffered. Blocks, so never call it on a request's path.
