@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import MutableMapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
-from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport, RequestInfo, ResponseInfo
-from opentelemetry.trace import Span, StatusCode
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field
 
+from observability.fastpath.client import Attributes, observe_transport
 from observability.providers import Telemetry
 from observability.resilience.attempt import AttemptOptions, AttemptTimeout
 from observability.resilience.breaker import ELSEWHERE, BreakerOptions, CircuitBreaker, State
@@ -22,7 +21,7 @@ from observability.resilience.decisions import BreakerChanged, Decision, Tell
 from observability.resilience.exchange import WholeExchange
 from observability.resilience.hedge import Hedge, HedgeOptions
 from observability.resilience.retry import Retry, RetryOptions
-from observability.resilience.telemetry import ChainTelemetry, describe_attempt
+from observability.resilience.telemetry import ChainTelemetry, attempt_attributes
 from observability.resilience.transport import AiohttpTransport
 
 if TYPE_CHECKING:
@@ -94,12 +93,13 @@ def create_chain(
     # Innermost, so that the attempt's span and time cover the answer to its last byte.
     step: httpx.AsyncBaseTransport = WholeExchange(transport, dependency.max_answer_bytes)
     # A client span for each attempt, not for the call: only so a retry is seen.
-    step = AsyncOpenTelemetryTransport(
+    step = observe_transport(
         step,
-        tracer_provider=telemetry.tracer_provider,
-        meter_provider=telemetry.meter_provider,
-        request_hook=partial(_describe, dependency.name),
-        response_hook=partial(_accept, dependency.business_answers),
+        telemetry.tracer_provider,
+        telemetry.meter_provider,
+        fast=telemetry.fast,
+        business_answers=dependency.business_answers,
+        describe=partial(_describe, dependency.name),
     )
     # Around each attempt, so that one that hangs leaves time for another.
     step = AttemptTimeout(step, dependency.attempt, told.tell)
@@ -137,11 +137,5 @@ def _tell_breaker(dependency: Dependency, tell: Tell, shared: SharedBreakers | N
         shared.opened(dependency.name, dependency.breaker.open_s)
 
 
-async def _describe(peer: str, span: Span, request: RequestInfo) -> None:
-    if request.extensions is not None:
-        describe_attempt(span, peer, call_of(request.extensions))
-
-
-async def _accept(business_answers: Collection[int], span: Span, _request: RequestInfo, response: ResponseInfo) -> None:
-    if response.status_code in business_answers:
-        span.set_status(StatusCode.OK)
+def _describe(peer: str, extensions: MutableMapping[str, Any]) -> Attributes:
+    return attempt_attributes(peer, call_of(extensions))

@@ -14,7 +14,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.http_attributes import HTTP_REQUEST_METHOD, HTTP_REQUEST_RESEND_COUNT
 from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
-from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
+from opentelemetry.trace import SpanKind, StatusCode, Tracer
 
 from observability.resilience.call import Call
 from observability.resilience.decisions import (
@@ -144,10 +144,11 @@ class ChainTelemetry:
         span.end()
 
 
-def describe_attempt(span: Span, peer: str, call: Call) -> None:
-    """Say on the span of an attempt which one it is, and what let it through."""
-    span.set_attribute(PEER, peer)
+def attempt_attributes(peer: str, call: Call) -> dict[str, str | int]:
+    """What the span of an attempt says of it: which one it is, and what let it through."""
+    attributes: dict[str, str | int] = {PEER: peer}
     if call.attempt > 1:
-        span.set_attribute(HTTP_REQUEST_RESEND_COUNT, call.attempt - 1)
+        attributes[HTTP_REQUEST_RESEND_COUNT] = call.attempt - 1
     if call.breaker is not None and call.breaker != "closed":
-        span.set_attribute(BREAKER_STATE, call.breaker)
+        attributes[BREAKER_STATE] = call.breaker
+    return attributes

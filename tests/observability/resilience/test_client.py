@@ -293,7 +293,7 @@ def test_order() -> None:
         "Hedge",
         "CircuitBreaker",
         "AttemptTimeout",
-        "AsyncOpenTelemetryTransport",
+        "ClientSpans",
         "WholeExchange",
         "Dependency",
     ]
