@@ -63,6 +63,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from opentelemetry.util.http import PARAMS_TO_REDACT, redact_url, sanitize_method
 from opentelemetry.util.types import AttributeValue
 
+from observability.fastpath.instruments import PreparedInstrument
+
 Attributes = Mapping[str, AttributeValue]
 Describe = Callable[[MutableMapping[str, Any]], Attributes]
 """What else stands on the span of a request with these extensions."""
@@ -161,7 +163,7 @@ class ClientSpans(httpx.AsyncBaseTransport):
     ) -> None:
         self._inner = inner
         self._tracer = tracer
-        self._duration = duration
+        self._duration = PreparedInstrument.of(duration)
         self._business_answers = frozenset(business_answers)
         self._describe = describe
         self._targets: dict[tuple[str, str, int | None], _Target] = {}
@@ -205,7 +207,7 @@ class ClientSpans(httpx.AsyncBaseTransport):
             answer = self._answer(target, response)
             if span.is_recording():
                 answer.describe(span)
-            self._duration.record(elapsed_s, answer.metric_attributes)
+            self._duration.record(elapsed_s, answer.key, answer.metric_attributes, span.get_span_context())
         except Exception as error:
             if span.is_recording():
                 self._failed(target, span, error)
@@ -280,7 +282,7 @@ class _Target:
 class _Answer:
     """What all answers of one status and version have in common."""
 
-    __slots__ = ("_attributes", "_status", "metric_attributes")
+    __slots__ = ("_attributes", "_metric_attributes", "_status", "key")
 
     def __init__(self, target: _Target, status: int, http_version: str, *, accepted: bool) -> None:
         self._attributes: dict[str, AttributeValue] = {}
@@ -292,7 +294,11 @@ class _Answer:
         if version := http_version.replace("HTTP/", ""):
             self._attributes[NETWORK_PROTOCOL_VERSION] = version
         self._status = StatusCode.OK if accepted else StatusCode.ERROR if failed else None
-        self.metric_attributes = {**target.metric_attributes, **self._attributes}
+        self._metric_attributes = {**target.metric_attributes, **self._attributes}
+        self.key = tuple(self._metric_attributes.items())
+
+    def metric_attributes(self) -> Attributes:
+        return self._metric_attributes
 
     def describe(self, span: Span) -> None:
         span.set_attributes(self._attributes)

@@ -66,6 +66,14 @@ class PreparedInstrument:
         elif self._covered:
             consumer.register_asynchronous_instrument(self)
 
+    @classmethod
+    def of(cls, instrument: _Instrument) -> PreparedInstrument:
+        """The one of an instrument, made when it is first asked for: a meter gives all who ask the same instrument."""
+        prepared: PreparedInstrument | None = vars(instrument).get("_clearspan_prepared")
+        if prepared is None:
+            prepared = vars(instrument)["_clearspan_prepared"] = cls(instrument)
+        return prepared
+
     def series(self, attributes: _Attributes) -> Series:
         """What is measured with these attributes. Ask once and keep it: at most `MAX_SERIES` of them are prepared."""
         with self._preparing:

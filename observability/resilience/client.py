@@ -88,7 +88,10 @@ def create_chain(
     """Put the steps around a connection's transport, from the inside out."""
     scope = "observability.resilience"
     told = ChainTelemetry(
-        dependency.name, telemetry.tracer_provider.get_tracer(scope), telemetry.meter_provider.get_meter(scope)
+        dependency.name,
+        telemetry.tracer_provider.get_tracer(scope),
+        telemetry.meter_provider.get_meter(scope),
+        fast=telemetry.fast,
     )
     # Innermost, so that the attempt's span and time cover the answer to its last byte.
     step: httpx.AsyncBaseTransport = WholeExchange(transport, dependency.max_answer_bytes)
