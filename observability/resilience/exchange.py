@@ -62,24 +62,37 @@ class WholeExchange(httpx.AsyncBaseTransport):
         await self._inner.aclose()
 
     async def _whole(self, response: httpx.Response) -> httpx.Response:
+        encoded = "content-encoding" in response.headers
+        if not encoded and isinstance(response.stream, httpx.ByteStream):  # it has come whole with its head
+            return self._at_hand(response, response.stream)
         encoding = response.headers.get("content-encoding", "").strip().lower()
         if encoding not in _ENCODINGS:
             raise httpx.RemoteProtocolError(f"the answer's content-encoding {encoding[:64]!r} was not asked for")
         # Most answers are plain, and httpx's decoding takes as long as all the rest of the chain.
-        stream = _inflated(response) if "content-encoding" in response.headers else response.stream
+        stream = _inflated(response) if encoded else response.stream
         assert isinstance(stream, AsyncIterable)  # noqa: S101 - of an async transport
         body = bytearray()
         async for chunk in stream:
             body += chunk
-            if len(body) > self._max_answer_bytes:
-                raise AnswerTooLarge(f"the answer is longer than {self._max_answer_bytes} bytes")
-        headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _OF_THE_WIRE]
-        return httpx.Response(
-            response.status_code,
-            headers=headers,
-            content=bytes(body),
-            extensions=response.extensions,
-        )
+            self._bound(len(body))
+        return _plain(response, bytes(body))
+
+    def _at_hand(self, response: httpx.Response, stream: httpx.ByteStream) -> httpx.Response:
+        body = b"".join(stream)
+        self._bound(len(body))
+        if response.headers.get("content-length") != str(len(body)) or "transfer-encoding" in response.headers:
+            return _plain(response, body)
+        response.read()
+        return response
+
+    def _bound(self, length: int) -> None:
+        if length > self._max_answer_bytes:
+            raise AnswerTooLarge(f"the answer is longer than {self._max_answer_bytes} bytes")
+
+
+def _plain(response: httpx.Response, body: bytes) -> httpx.Response:
+    headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _OF_THE_WIRE]
+    return httpx.Response(response.status_code, headers=headers, content=body, extensions=response.extensions)
 
 
 def _inflated(response: httpx.Response) -> AsyncIterator[bytes]:

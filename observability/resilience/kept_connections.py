@@ -157,17 +157,15 @@ def encode(request: httpx.Request) -> bytes | None:
     if type(stream) is not httpx.ByteStream or request.method not in _METHODS:
         return None
     body = b"".join(stream)
-    length = b"0"
-    lines = [b"%b %b HTTP/1.1" % (request.method.encode(), request.url.raw_path)]
-    for name, value in request.headers.raw:
-        lines.append(b"%b: %b" % (name, value))
-        match name.lower():
-            case b"content-length":
-                length = value
-            case b"transfer-encoding":
-                return None
+    lines = [
+        b"%b %b HTTP/1.1" % (request.method.encode(), request.url.raw_path),
+        *map(b": ".join, request.headers.raw),
+    ]
     text = b"\n".join(lines)
+    lower = text.lower() + b"\n"
+    lengths = lower.count(b"\ncontent-length:")
+    framed = lengths == 1 and b"\ncontent-length: %d\n" % len(body) in lower if body or lengths else True
     plain = text.isascii() and text.count(b"\n") == len(lines) - 1 and len(text.translate(None, _CONTROLS)) == len(text)
-    if not plain or len(body) > _MAX_BODY_BYTES or length != b"%d" % len(body):
+    if not framed or not plain or len(body) > _MAX_BODY_BYTES or b"\ntransfer-encoding:" in lower:
         return None
     return b"%b\r\n\r\n%b" % (text.replace(b"\n", b"\r\n"), body)
