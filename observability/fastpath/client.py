@@ -285,9 +285,7 @@ class _Answer:
     __slots__ = ("_attributes", "_metric_attributes", "_status", "key")
 
     def __init__(self, target: _Target, status: int, http_version: str, *, accepted: bool) -> None:
-        self._attributes: dict[str, AttributeValue] = {}
-        if status:
-            self._attributes[HTTP_RESPONSE_STATUS_CODE] = status
+        self._attributes: dict[str, AttributeValue] = {HTTP_RESPONSE_STATUS_CODE: status}
         failed = http_status_to_status_code(status) is StatusCode.ERROR
         if failed:
             self._attributes[ERROR_TYPE] = str(status)
