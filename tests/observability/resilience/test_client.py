@@ -277,6 +277,23 @@ async def test_cancelled_at_every_await(recorder: Recorder, probe: bool) -> None
     assert step > 3
 
 
+async def test_cookies() -> None:
+    """The client keeps cookies as httpx's does, and those it was given."""
+
+    def answer(name: str) -> httpx.Response:
+        return httpx.Response(200, headers={"set-cookie": f"{name}=1; Path=/"})
+
+    inventory = Dependency(answer("a"), 200, answer("b"), 200)
+    told = DependencySettings(name="inventory", base_url=AnyHttpUrl("http://inventory.example"))
+    async with create_client(told, Recorder().telemetry("orders"), inventory) as client:
+        for _ in range(4):
+            await client.get("/")
+        assert client.cookies == {"a": "1", "b": "1"}
+        client.cookies = {"c": "2"}
+        await client.get("/")
+    assert [request.headers.get("cookie") for request in inventory.requests] == [None, "a=1", "a=1", "a=1; b=1", "c=2"]
+
+
 def test_order() -> None:
     """The order of the steps is written in one function, and it is this."""
     settings = DependencySettings(name="inventory")
