@@ -28,6 +28,9 @@ from observability.resilience.transport import AiohttpTransport
 if TYPE_CHECKING:
     from observability.resilience.shared import SharedBreakers  # which imports redis-py: only who shares pays
 
+_MAX_URLS = 256
+_MAX_URL_CHARS = 1024
+
 
 class Dependency(BaseModel):
     """Everything that is set of one dependency."""
@@ -73,7 +76,7 @@ def create_client(
     return _Client(
         base_url=str(dependency.base_url or ""),
         transport=create_chain(dependency, telemetry, transport or _connections(dependency), shared),
-        timeout=httpx.Timeout(dependency.attempt.timeout_s, connect=0.5, pool=1.0),
+        timeout=httpx.Timeout(None, connect=0.5, pool=1.0),  # the attempt's time bounds what is read and written
         headers={"accept-encoding": "gzip, deflate"},  # what is read whole within a bound, whatever else is installed
         follow_redirects=False,
         trust_env=False,
@@ -125,11 +128,16 @@ def create_chain(
 
 
 class _Client(httpx.AsyncClient):
-    """Looks for cookies only where there are any: httpx takes longer to find none than the chain for all it does."""
+    """Spares what takes httpx as long as the whole chain.
+
+    It looks for cookies only in answers that set some, and parses a URL once that is asked for again and again.
+    """
 
     def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - httpx's
         super().__init__(**settings)
         self._own_cookies = _Cookies()
+        self._urls: dict[str, httpx.URL] = {}
+        self._urls_base = self.base_url
 
     @property
     def cookies(self) -> httpx.Cookies:
@@ -138,6 +146,16 @@ class _Client(httpx.AsyncClient):
     @cookies.setter
     def cookies(self, cookies: httpx.Cookies | dict[str, str] | list[tuple[str, str]] | CookieJar) -> None:
         self._own_cookies = _Cookies(cookies)
+
+    def build_request(self, method: str, url: httpx.URL | str, **settings: Any) -> httpx.Request:  # noqa: ANN401
+        if not isinstance(url, str) or settings.get("params") is not None or self.params or len(url) > _MAX_URL_CHARS:
+            return super().build_request(method, url, **settings)
+        if self._urls_base is not self.base_url or len(self._urls) >= _MAX_URLS:
+            self._urls.clear()
+            self._urls_base = self.base_url
+        request = super().build_request(method, self._urls.get(url, url), **settings)
+        self._urls[url] = request.url
+        return request
 
 
 class _Cookies(httpx.Cookies):

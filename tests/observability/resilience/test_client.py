@@ -294,6 +294,32 @@ async def test_cookies() -> None:
     assert [request.headers.get("cookie") for request in inventory.requests] == [None, "a=1", "a=1", "a=1; b=1", "c=2"]
 
 
+async def test_urls() -> None:
+    """The client merges URLs as httpx's does, however often, and whatever is changed between."""
+    inventory = Dependency(200)
+    told = DependencySettings(name="inventory", base_url=AnyHttpUrl("http://inventory.example/v1"))
+    asked: list[str] = []
+    async with (
+        create_client(told, Recorder().telemetry("orders"), inventory) as client,
+        httpx.AsyncClient(base_url="http://inventory.example/v1", transport=Dependency(200)) as plain,
+    ):
+        for number in range(4):
+            for url in ("stock", "/stock?a=b", "http://other.example/#c", *[f"/{one}" for one in range(300)]):
+                await client.get(url)
+                asked.append(str(plain.build_request("GET", url).url))
+            await client.get("/stock", params={"a": str(number)})
+            asked.append(f"{plain.base_url}stock?a={number}")
+            match number:
+                case 0:
+                    client.base_url = plain.base_url = httpx.URL("http://inventory.example/v2")
+                case 1:
+                    client.params = plain.params = httpx.QueryParams({"p": "q"})
+                    assert str(client.build_request("GET", "/stock").url.params) == "p=q"
+                    client.params = plain.params = httpx.QueryParams()
+    assert [str(request.url) for request in inventory.requests] == asked
+    assert len(client._urls) <= 256  # type: ignore[attr-defined]
+
+
 def test_order() -> None:
     """The order of the steps is written in one function, and it is this."""
     settings = DependencySettings(name="inventory")
