@@ -1,9 +1,10 @@
 """Measurements that cost next to nothing where they are taken, and are added up when metrics are collected.
 
 The SDK's way of one measurement validates, copies and hashes its attributes, asks each reader for its views, and offers
-an exemplar: 30 microseconds. A `Series` is one instrument with one set of attributes, for which all that has been done
-once: it notes the amount, and adds up what was noted to the SDK's own aggregations before they are collected. So views,
-temporality, start times and exemplars are the SDK's; only a counter offers the last exemplar, and not one by lot.
+an exemplar: 8 microseconds and more. A `Series` is one instrument with one set of attributes, for which all that has
+been done once: it notes the amount, and adds up what was noted to the SDK's own aggregations before they are collected.
+So views, temporality, start times and exemplars are the SDK's; only a counter offers the last exemplar, and not one by
+lot.
 
 The aggregations are private parts of the SDK, and it has no other door to them. Whether they are what is expected here
 is tried out once, on a provider made for that; where they are not, and for what is not covered (aggregations other than
@@ -49,10 +50,10 @@ class PreparedInstrument:
     """A histogram or counter whose measurements are prepared. Threads may share it, and its series."""
 
     def __init__(self, instrument: _Instrument, *, prepare: bool | None = None) -> None:
-        """Prepare an instrument. One that is not the SDK's is used as it is.
+        """Prepare an instrument.
 
         Args:
-            instrument: Should have no other `PreparedInstrument`.
+            instrument: Of the SDK, or of the API, which does nothing.
             prepare: Whether the SDK is known to be as expected; by default that is tried out.
         """
         self._instrument = instrument

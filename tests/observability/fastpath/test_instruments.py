@@ -242,6 +242,14 @@ def test_threads() -> None:
     assert total == 60_000
 
 
+def test_one_for_each_instrument() -> None:
+    """Who asks a meter for the same instrument measures with the same series."""
+    meter = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False).get_meter("m")
+    first, second = (PreparedInstrument.of(meter.create_counter("measured")) for _ in range(2))
+    assert first is second
+    assert PreparedInstrument.of(meter.create_counter("other")) is not first
+
+
 def test_foreign_instruments() -> None:
     """An instrument that is not the SDK's is used as it is."""
     prepared = PreparedInstrument(NoOpMeter("m").create_histogram("measured"))
