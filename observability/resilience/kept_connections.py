@@ -48,17 +48,17 @@ class Received:
         status: The answer's.
         version: Of HTTP.
         reason: The answer's; may be empty.
-        headers: As they came.
+        raw_headers: As they came.
         content: The body.
     """
 
-    __slots__ = ("_connection", "content", "headers", "reason", "status", "version")
+    __slots__ = ("_connection", "content", "raw_headers", "reason", "status", "version")
 
     def __init__(self, head: Any, content: aiohttp.StreamReader, connection: Any) -> None:  # noqa: ANN401 - of aiohttp
         self.status: int = head.code
         self.version: aiohttp.HttpVersion = head.version
         self.reason: str | None = head.reason
-        self.headers: tuple[tuple[bytes, bytes], ...] = head.raw_headers
+        self.raw_headers: tuple[tuple[bytes, bytes], ...] = head.raw_headers
         self.content = content
         self._connection = connection
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -86,20 +86,16 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 raise httpx.PoolTimeout("no connection was free in time", request=request) from error
         else:
             await self._free.acquire()  # at once
+        received: Received | aiohttp.ClientResponse | None = None
         try:
-            received = None
             if kept is not None and message is not None:
-                try:
-                    received = await kept.send(request, message, _positive(timeout.get("read")))
-                except Exception as error:
-                    raise _translate(error) from error
-            if received is not None:
-                return self._answer(received.status, received.version, received.reason, received.headers, received)
-            response = await self._send(session, request, outgoing or _Outgoing(request, timeout), timeout)
-            return self._answer(response.status, response.version, response.reason, response.raw_headers, response)
+                received = await self._send_kept(kept, request, message, timeout)
+            if received is None:
+                received = await self._send(session, request, outgoing or _Outgoing(request, timeout), timeout)
         except BaseException:
             self._free.release()
             raise
+        return self._answer(received)
 
     async def aclose(self) -> None:
         """Close all connections; requests under way fail."""
@@ -109,6 +105,14 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             self._kept.abort()
         if self._session is not None:
             await self._session.close()
+
+    async def _send_kept(
+        self, kept: KeptConnections, request: httpx.Request, message: bytes, limits: Mapping[str, float | None]
+    ) -> Received | None:
+        try:
+            return await kept.send(request, message, _positive(limits.get("read")))
+        except Exception as error:
+            raise _translate(error) from error
 
     async def _send(
         self,
@@ -140,24 +144,17 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             self._kept.learn(request.url, outgoing.key)
         return response
 
-    def _answer(
-        self,
-        status: int,
-        version: aiohttp.HttpVersion | None,
-        reason: str | None,
-        headers: Sequence[tuple[bytes, bytes]],
-        received: Received | aiohttp.ClientResponse,
-    ) -> httpx.Response:
-        extensions = {"http_version": b"HTTP/1.1" if version == aiohttp.HttpVersion11 else b"HTTP/1.0"}
-        if reason:
-            extensions["reason_phrase"] = reason.encode(errors="surrogateescape")
+    def _answer(self, received: Received | aiohttp.ClientResponse) -> httpx.Response:
+        extensions = {"http_version": b"HTTP/1.1" if received.version == aiohttp.HttpVersion11 else b"HTTP/1.0"}
+        if received.reason:
+            extensions["reason_phrase"] = received.reason.encode(errors="surrogateescape")
         stream: httpx.AsyncByteStream
         if received.content.is_eof() and received.content.exception() is None:  # it has come whole with its head
             stream = httpx.ByteStream(received.content.read_nowait())
             _give_back(received, self._free)
         else:
             stream = _Answer(received, self._free)
-        return httpx.Response(status, headers=headers, stream=stream, extensions=extensions)
+        return httpx.Response(received.status, headers=received.raw_headers, stream=stream, extensions=extensions)
 
     def _open(self) -> tuple[aiohttp.ClientSession, KeptConnections | None]:
         loop = asyncio.get_running_loop()

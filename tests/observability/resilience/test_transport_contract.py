@@ -13,6 +13,7 @@ Where ours differs, and why that may be:
 - A reset within a body is `RemoteProtocolError`, as if it were cut off; httpx's says `ReadError`. Both mean "sent".
 - `read` counts a silence of the server also while nobody reads.
 - A name's addresses are remembered for 10 seconds.
+- An answer that has come whole gives its connection back before it is closed.
 """
 
 from __future__ import annotations
