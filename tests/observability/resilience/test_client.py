@@ -277,6 +277,28 @@ async def test_cancelled_at_every_await(recorder: Recorder, probe: bool) -> None
     assert step > 3
 
 
+async def test_fast_path_off() -> None:
+    """Without the fast path the chain tells the same."""
+    stories = []
+    for fast in (True, False):
+        recorder = Recorder()
+        telemetry = recorder.telemetry("orders")
+        telemetry.fast = fast
+        told = DependencySettings(
+            name="inventory", base_url=AnyHttpUrl("http://inventory.example"), business_answers=frozenset({404})
+        )
+        async with create_client(told, telemetry, Dependency(503, httpx.ReadError("reset"), 404, 400)) as client:
+            for _ in range(2):
+                await client.get("/stock")
+        attempts = {
+            point.attributes.get("error.type"): point.value
+            for point in recorder.metrics("orders")["clearspan.client.attempts"]
+        }
+        stories.append((recorder.tree(attributes=(*SHOWN, "clearspan.peer")), attempts))
+    assert stories[0] == stories[1]
+    assert stories[0][1] == {"503": 1, "ReadError": 1, "404": 1, "400": 1}
+
+
 async def test_cookies() -> None:
     """The client keeps cookies as httpx's does, and those it was given."""
 
