@@ -14,10 +14,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import httpx
-from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from rich.console import Console
 
+from observability.fastpath.client import observe_transport
 from observability.providers import Telemetry
 from observability.resilience.client import Dependency, create_chain
 
@@ -70,9 +70,7 @@ async def _compare(telemetry: Telemetry, transport: Transport, url: str) -> tupl
 
     Each round gives one ratio of two neighbours in time, so that what else the machine does hits both alike.
     """
-    bare = AsyncOpenTelemetryTransport(
-        transport(), tracer_provider=telemetry.tracer_provider, meter_provider=telemetry.meter_provider
-    )
+    bare = observe_transport(transport(), telemetry.tracer_provider, telemetry.meter_provider, fast=telemetry.fast)
     chain = create_chain(Dependency(name="inventory"), telemetry, transport())
     seconds, ratios = [], []
     async with httpx.AsyncClient(transport=bare) as one, httpx.AsyncClient(transport=chain) as other:

@@ -12,17 +12,16 @@ import httpx
 from fastapi import FastAPI
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
-from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor, RequestInfo, ResponseInfo
 from opentelemetry.instrumentation.sqlalchemy.engine import EngineTracer
 from opentelemetry.instrumentation.threading import ThreadingInstrumentor
 from opentelemetry.semconv.metrics import MetricInstruments
-from opentelemetry.trace import Span, StatusCode
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp
 
 from observability.deadline import REQUEST_TIMEOUT_S, RequestDeadline
 from observability.draining import LeaveWhileDraining
+from observability.fastpath.client import observe_transport
 from observability.fastpath.errors import AnsweredErrors
 from observability.fastpath.server import ServerSpan, covers
 from observability.faults.endpoint import FaultEndpoint
@@ -124,17 +123,25 @@ def instrument_client(
             have. They are no errors of the call: its span ends with status OK, though the conventions make each 4xx an
             error of a client's span.
     """
+    if getattr(client, "_is_instrumented_by_opentelemetry", False):  # contrib's mark
+        logger.warning("this client is instrumented already")
+        return
 
-    async def accept_business_answer(span: Span, _request: RequestInfo, response: ResponseInfo) -> None:
-        if response.status_code in business_answers:
-            span.set_status(StatusCode.OK)  # the status that says "as designed"
+    def observed(transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
+        return observe_transport(
+            transport,
+            telemetry.tracer_provider,
+            telemetry.meter_provider,
+            fast=telemetry.fast,
+            business_answers=business_answers,
+        )
 
-    HTTPXClientInstrumentor.instrument_client(
-        client,
-        tracer_provider=telemetry.tracer_provider,
-        meter_provider=telemetry.meter_provider,
-        response_hook=accept_business_answer,
-    )
+    # httpx has no public way to its transports; contrib's instrument_client goes the same one.
+    client._transport = observed(client._transport)  # noqa: SLF001
+    for pattern, transport in client._mounts.items():  # noqa: SLF001
+        if transport is not None:  # of hosts that no proxy is for
+            client._mounts[pattern] = observed(transport)  # noqa: SLF001
+    client._is_instrumented_by_opentelemetry = True  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def instrument_engine(engine: AsyncEngine, telemetry: Telemetry) -> None:

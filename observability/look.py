@@ -75,8 +75,8 @@ class Viewer:
         Raises:
             LookError: The viewer is not there, or the query is malformed.
         """
-        asked = {"q": query, "limit": str(limit)} | ({} if start_us is None else {"start": str(start_us)})
-        return self._ask("/api/logs", asked)
+        with self._client() as client:
+            return self._logs(client, query, limit=limit, start_us=start_us)
 
     def follow(self, query: str, *, limit: int) -> Iterator[dict[str, Any]]:
         """As `logs`, the oldest first, and then new ones for ever, as they arrive. Of a flood only the newest are told.
@@ -84,11 +84,19 @@ class Viewer:
         Raises:
             LookError: The viewer is not there any more, or the query is malformed.
         """
+        with self._client() as client:  # one for all, since making one takes longer than asking
+            yield from self._follow(client, query, limit=limit)
+
+    def page(self, trace_id: str) -> str:
+        """Where a trace is shown."""
+        return f"{self._url}/trace/{trace_id}"
+
+    def _follow(self, client: httpx.Client, query: str, *, limit: int) -> Iterator[dict[str, Any]]:
         told: dict[str, int] = {}
         newest_us: int | None = None
         while True:
             since_us = None if newest_us is None else max(0, newest_us - LATE_US)
-            found = self.logs(query, limit=limit if since_us is None else _MAX_LOGS, start_us=since_us)
+            found = self._logs(client, query, limit=limit if since_us is None else _MAX_LOGS, start_us=since_us)
             for log in reversed(found["logs"]):
                 at_us = int(log["timeUnixNano"]) // 1000
                 newest_us = max(newest_us or 0, at_us)
@@ -100,14 +108,20 @@ class Viewer:
             newest_us = newest_us or 0
             time.sleep(FOLLOW_EVERY_S)
 
-    def page(self, trace_id: str) -> str:
-        """Where a trace is shown."""
-        return f"{self._url}/trace/{trace_id}"
+    def _client(self) -> httpx.Client:
+        return httpx.Client(timeout=TIMEOUT_S, trust_env=False, headers=self._headers)
+
+    def _logs(self, client: httpx.Client, query: str, *, limit: int, start_us: int | None) -> dict[str, Any]:
+        asked = {"q": query, "limit": str(limit)} | ({} if start_us is None else {"start": str(start_us)})
+        return self._ask_by(client, "/api/logs", asked)
 
     def _ask(self, path: str, query: Mapping[str, str]) -> dict[str, Any]:
+        with self._client() as client:
+            return self._ask_by(client, path, query)
+
+    def _ask_by(self, client: httpx.Client, path: str, query: Mapping[str, str]) -> dict[str, Any]:
         try:
-            with httpx.Client(timeout=TIMEOUT_S, trust_env=False, headers=self._headers) as client:
-                answer = client.get(f"{self._url}{path}", params=query)
+            answer = client.get(f"{self._url}{path}", params=query)
             if answer.status_code == httpx.codes.UNAUTHORIZED:
                 raise LookError(f"the viewer at {self._url} asks for its token: set CLEARSPAN_VIEWER_TOKEN to it")
             told = answer.json()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import MutableMapping
 from functools import partial
-from typing import TYPE_CHECKING
+from http.cookiejar import CookieJar
+from typing import TYPE_CHECKING, Any
 
 import httpx
-from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport, RequestInfo, ResponseInfo
-from opentelemetry.trace import Span, StatusCode
 from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field
 
+from observability.fastpath.client import Attributes, observe_transport
 from observability.providers import Telemetry
 from observability.resilience.attempt import AttemptOptions, AttemptTimeout
 from observability.resilience.breaker import ELSEWHERE, BreakerOptions, CircuitBreaker, State
@@ -22,11 +22,14 @@ from observability.resilience.decisions import BreakerChanged, Decision, Tell
 from observability.resilience.exchange import WholeExchange
 from observability.resilience.hedge import Hedge, HedgeOptions
 from observability.resilience.retry import Retry, RetryOptions
-from observability.resilience.telemetry import ChainTelemetry, describe_attempt
+from observability.resilience.telemetry import ChainTelemetry, attempt_attributes
 from observability.resilience.transport import AiohttpTransport
 
 if TYPE_CHECKING:
     from observability.resilience.shared import SharedBreakers  # which imports redis-py: only who shares pays
+
+_MAX_URLS = 256
+_MAX_URL_CHARS = 1024
 
 
 class Dependency(BaseModel):
@@ -70,10 +73,10 @@ def create_client(
         transport: The connection's; by default a pool of connections to the network.
         shared: Opens the dependency's breaker together with those of the other replicas.
     """
-    return httpx.AsyncClient(
+    return _Client(
         base_url=str(dependency.base_url or ""),
         transport=create_chain(dependency, telemetry, transport or _connections(dependency), shared),
-        timeout=httpx.Timeout(dependency.attempt.timeout_s, connect=0.5, pool=1.0),
+        timeout=httpx.Timeout(None, connect=0.5, pool=1.0),  # the attempt's time bounds what is read and written
         headers={"accept-encoding": "gzip, deflate"},  # what is read whole within a bound, whatever else is installed
         follow_redirects=False,
         trust_env=False,
@@ -89,17 +92,21 @@ def create_chain(
     """Put the steps around a connection's transport, from the inside out."""
     scope = "observability.resilience"
     told = ChainTelemetry(
-        dependency.name, telemetry.tracer_provider.get_tracer(scope), telemetry.meter_provider.get_meter(scope)
+        dependency.name,
+        telemetry.tracer_provider.get_tracer(scope),
+        telemetry.meter_provider.get_meter(scope),
+        fast=telemetry.fast,
     )
     # Innermost, so that the attempt's span and time cover the answer to its last byte.
     step: httpx.AsyncBaseTransport = WholeExchange(transport, dependency.max_answer_bytes)
     # A client span for each attempt, not for the call: only so a retry is seen.
-    step = AsyncOpenTelemetryTransport(
+    step = observe_transport(
         step,
-        tracer_provider=telemetry.tracer_provider,
-        meter_provider=telemetry.meter_provider,
-        request_hook=partial(_describe, dependency.name),
-        response_hook=partial(_accept, dependency.business_answers),
+        telemetry.tracer_provider,
+        telemetry.meter_provider,
+        fast=telemetry.fast,
+        business_answers=dependency.business_answers,
+        describe=partial(_describe, dependency.name),
     )
     # Around each attempt, so that one that hangs leaves time for another.
     step = AttemptTimeout(step, dependency.attempt, told.tell)
@@ -120,6 +127,43 @@ def create_chain(
     return bulkhead
 
 
+class _Client(httpx.AsyncClient):
+    """Spares what takes httpx as long as the whole chain.
+
+    It looks for cookies only in answers that set some, and parses a URL once that is asked for again and again.
+    """
+
+    def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - httpx's
+        super().__init__(**settings)
+        self._own_cookies = _Cookies()
+        self._urls: dict[str, httpx.URL] = {}
+        self._urls_base = self.base_url
+
+    @property
+    def cookies(self) -> httpx.Cookies:
+        return self._own_cookies
+
+    @cookies.setter
+    def cookies(self, cookies: httpx.Cookies | dict[str, str] | list[tuple[str, str]] | CookieJar) -> None:
+        self._own_cookies = _Cookies(cookies)
+
+    def build_request(self, method: str, url: httpx.URL | str, **settings: Any) -> httpx.Request:  # noqa: ANN401
+        if not isinstance(url, str) or settings.get("params") is not None or self.params or len(url) > _MAX_URL_CHARS:
+            return super().build_request(method, url, **settings)
+        if self._urls_base is not self.base_url or len(self._urls) >= _MAX_URLS:
+            self._urls.clear()
+            self._urls_base = self.base_url
+        request = super().build_request(method, self._urls.get(url, url), **settings)
+        self._urls[url] = request.url
+        return request
+
+
+class _Cookies(httpx.Cookies):
+    def extract_cookies(self, response: httpx.Response) -> None:
+        if "set-cookie" in response.headers:
+            super().extract_cookies(response)
+
+
 def _connections(dependency: Dependency) -> httpx.AsyncBaseTransport:
     # As many connections as calls: then no call waits for one. With hedging a call may have two.
     calls = dependency.bulkhead.max_calls
@@ -137,11 +181,5 @@ def _tell_breaker(dependency: Dependency, tell: Tell, shared: SharedBreakers | N
         shared.opened(dependency.name, dependency.breaker.open_s)
 
 
-async def _describe(peer: str, span: Span, request: RequestInfo) -> None:
-    if request.extensions is not None:
-        describe_attempt(span, peer, call_of(request.extensions))
-
-
-async def _accept(business_answers: Collection[int], span: Span, _request: RequestInfo, response: ResponseInfo) -> None:
-    if response.status_code in business_answers:
-        span.set_status(StatusCode.OK)
+def _describe(peer: str, extensions: MutableMapping[str, Any]) -> Attributes:
+    return attempt_attributes(peer, call_of(extensions))

@@ -36,6 +36,7 @@ class WholeExchange(httpx.AsyncBaseTransport):
     def __init__(self, inner: httpx.AsyncBaseTransport, max_answer_bytes: int) -> None:
         self._inner = inner
         self._max_answer_bytes = max_answer_bytes
+        self._settable = _content_is_settable()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Exchange a request for its answer.
@@ -62,24 +63,56 @@ class WholeExchange(httpx.AsyncBaseTransport):
         await self._inner.aclose()
 
     async def _whole(self, response: httpx.Response) -> httpx.Response:
+        encoded = "content-encoding" in response.headers
+        if not encoded and isinstance(response.stream, httpx.ByteStream):  # it has come whole with its head
+            return self._at_hand(response, response.stream)
         encoding = response.headers.get("content-encoding", "").strip().lower()
         if encoding not in _ENCODINGS:
             raise httpx.RemoteProtocolError(f"the answer's content-encoding {encoding[:64]!r} was not asked for")
         # Most answers are plain, and httpx's decoding takes as long as all the rest of the chain.
-        stream = _inflated(response) if "content-encoding" in response.headers else response.stream
+        stream = _inflated(response) if encoded else response.stream
         assert isinstance(stream, AsyncIterable)  # noqa: S101 - of an async transport
         body = bytearray()
         async for chunk in stream:
             body += chunk
-            if len(body) > self._max_answer_bytes:
-                raise AnswerTooLarge(f"the answer is longer than {self._max_answer_bytes} bytes")
-        headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _OF_THE_WIRE]
-        return httpx.Response(
-            response.status_code,
-            headers=headers,
-            content=bytes(body),
-            extensions=response.extensions,
-        )
+            self._bound(len(body))
+        return _plain(response, bytes(body))
+
+    def _at_hand(self, response: httpx.Response, stream: httpx.ByteStream) -> httpx.Response:
+        body = b"".join(stream)
+        self._bound(len(body))
+        if response.headers.get("content-length") != str(len(body)) or "transfer-encoding" in response.headers:
+            return _plain(response, body)
+        if self._settable:
+            _set_content(response, body)
+        else:
+            response.read()
+        return response
+
+    def _bound(self, length: int) -> None:
+        if length > self._max_answer_bytes:
+            raise AnswerTooLarge(f"the answer is longer than {self._max_answer_bytes} bytes")
+
+
+def _plain(response: httpx.Response, body: bytes) -> httpx.Response:
+    headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _OF_THE_WIRE]
+    return httpx.Response(response.status_code, headers=headers, content=body, extensions=response.extensions)
+
+
+def _set_content(response: httpx.Response, body: bytes) -> None:
+    """As `response.read()` leaves it, which takes the body through four generators for that."""
+    response._content = body  # noqa: SLF001 - see _content_is_settable
+    response._num_bytes_downloaded = len(body)  # noqa: SLF001
+    response.is_stream_consumed = True
+    response.is_closed = True
+
+
+def _content_is_settable() -> bool:
+    """Whether this httpx keeps what was read where it is put here."""
+    read = httpx.Response(200, stream=httpx.ByteStream(b"body"))
+    read.read()
+    put = {"_content": b"body", "_num_bytes_downloaded": 4, "is_stream_consumed": True, "is_closed": True}
+    return all(vars(read).get(name) == value for name, value in put.items())
 
 
 def _inflated(response: httpx.Response) -> AsyncIterator[bytes]:

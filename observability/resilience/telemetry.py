@@ -14,8 +14,9 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.http_attributes import HTTP_REQUEST_METHOD, HTTP_REQUEST_RESEND_COUNT
 from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
-from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
+from opentelemetry.trace import SpanKind, StatusCode, Tracer
 
+from observability.fastpath.instruments import PreparedInstrument
 from observability.resilience.call import Call
 from observability.resilience.decisions import (
     Attempted,
@@ -63,12 +64,15 @@ class ChainTelemetry:
         peer: The dependency's name.
         tracer: Makes the spans of attempts that never left this process.
         meter: Makes the instruments.
+        fast: Whether the fast path may be taken.
     """
 
-    def __init__(self, peer: str, tracer: Tracer, meter: Meter) -> None:
+    def __init__(self, peer: str, tracer: Tracer, meter: Meter, *, fast: bool = True) -> None:
         self._peer = peer
         self._tracer = tracer
-        self._attempts = meter.create_counter(*ATTEMPTS)
+        attempts = meter.create_counter(*ATTEMPTS)
+        # The only one that each call adds to.
+        self._attempts = PreparedInstrument.of(attempts) if fast else PreparedInstrument(attempts, prepare=False)
         self._retries = meter.create_counter(*RETRIES)
         self._refusals = meter.create_counter(*REFUSALS)
         self._changes = meter.create_counter(*BREAKER_CHANGES)
@@ -92,7 +96,12 @@ class ChainTelemetry:
         """Tell one decision; the current span is the caller's."""
         match decision:
             case Attempted(error_type):
-                self._attempts.add(1, {PEER: self._peer} | ({ERROR_TYPE: error_type} if error_type else {}))
+                self._attempts.record(
+                    1,
+                    (self._peer, error_type),
+                    lambda: {PEER: self._peer} | ({ERROR_TYPE: error_type} if error_type else {}),
+                    trace.get_current_span().get_span_context(),
+                )
             case Retrying(attempt, reason, delay_s):
                 self._retries.add(1, {PEER: self._peer, RETRY_REASON: reason})
                 trace.get_current_span().add_event(
@@ -144,10 +153,11 @@ class ChainTelemetry:
         span.end()
 
 
-def describe_attempt(span: Span, peer: str, call: Call) -> None:
-    """Say on the span of an attempt which one it is, and what let it through."""
-    span.set_attribute(PEER, peer)
+def attempt_attributes(peer: str, call: Call) -> dict[str, str | int]:
+    """What the span of an attempt says of it: which one it is, and what let it through."""
+    attributes: dict[str, str | int] = {PEER: peer}
     if call.attempt > 1:
-        span.set_attribute(HTTP_REQUEST_RESEND_COUNT, call.attempt - 1)
+        attributes[HTTP_REQUEST_RESEND_COUNT] = call.attempt - 1
     if call.breaker is not None and call.breaker != "closed":
-        span.set_attribute(BREAKER_STATE, call.breaker)
+        attributes[BREAKER_STATE] = call.breaker
+    return attributes

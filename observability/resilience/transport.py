@@ -20,11 +20,18 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Mapping
+from typing import TYPE_CHECKING
 
 import aiohttp
 import httpx
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
+
+from observability.resilience.kept_connections import KeptConnections, Received, encode
+
+if TYPE_CHECKING:
+    from aiohttp.client_reqrep import ConnectionKey
 
 _AUTO_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _MIN_TIMEOUT_S = 1e-6  # aiohttp takes a timeout of zero for none
@@ -38,7 +45,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     and TLS together, `write` each piece of the body, `read` each silence of the server.
 
     Args:
-        max_connections: How many requests may hold a connection at once; each holds it until its answer is closed.
+        max_connections: How many requests may hold a connection at once; each holds it until its answer
+            has come whole or is closed.
         keepalive_expiry: How long an idle connection waits for the next request, in seconds. The default is less than
             uvicorn's 5 seconds: a request on a connection that the server is just closing fails, and nobody can tell
             whether it was read.
@@ -56,6 +64,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         self._free = asyncio.Semaphore(max_connections)
         self._unanswered: set[_Outgoing] = set()
         self._session: aiohttp.ClientSession | None = None
+        self._kept: KeptConnections | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -65,14 +74,53 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             httpx.TransportError: See the module.
             RuntimeError: The transport is closed, or another event loop uses it.
         """
-        session = self._open()
+        session, kept = self._open()
         timeout: Mapping[str, float | None] = request.extensions.get("timeout", {})
-        outgoing = _Outgoing(request, timeout)
+        message = encode(request) if kept is not None else None
+        outgoing = _Outgoing(request, timeout) if message is None else None
+        if self._free.locked():
+            try:
+                async with asyncio.timeout(timeout.get("pool")):
+                    await self._free.acquire()
+            except TimeoutError as error:
+                raise httpx.PoolTimeout("no connection was free in time", request=request) from error
+        else:
+            await self._free.acquire()  # at once
+        received: Received | aiohttp.ClientResponse | None = None
         try:
-            async with asyncio.timeout(timeout.get("pool")):
-                await self._free.acquire()
-        except TimeoutError as error:
-            raise httpx.PoolTimeout("no connection was free in time", request=request) from error
+            if kept is not None and message is not None:
+                received = await self._send_kept(kept, request, message, timeout)
+            if received is None:
+                received = await self._send(session, request, outgoing or _Outgoing(request, timeout), timeout)
+        except BaseException:
+            self._free.release()
+            raise
+        return self._answer(received)
+
+    async def aclose(self) -> None:
+        """Close all connections; requests under way fail."""
+        for outgoing in self._unanswered:
+            outgoing.abort()
+        if self._kept is not None:
+            self._kept.abort()
+        if self._session is not None:
+            await self._session.close()
+
+    async def _send_kept(
+        self, kept: KeptConnections, request: httpx.Request, message: bytes, limits: Mapping[str, float | None]
+    ) -> Received | None:
+        try:
+            return await kept.send(request, message, _positive(limits.get("read")))
+        except Exception as error:
+            raise _translate(error) from error
+
+    async def _send(
+        self,
+        session: aiohttp.ClientSession,
+        request: httpx.Request,
+        outgoing: _Outgoing,
+        limits: Mapping[str, float | None],
+    ) -> aiohttp.ClientResponse:
         self._unanswered.add(outgoing)
         try:
             response = await session.request(
@@ -82,47 +130,47 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 middlewares=(outgoing.send,),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(
-                    connect=_positive(timeout.get("connect")),
-                    sock_read=_positive(timeout.get("read")),
+                    connect=_positive(limits.get("connect")),
+                    sock_read=_positive(limits.get("read")),
                     ceil_threshold=math.inf,  # or timeouts above 5 seconds are rounded up
                 ),
             )
         except BaseException:
             outgoing.abort()
-            self._free.release()
             raise
         finally:
             self._unanswered.discard(outgoing)
-        extensions = {"http_version": b"HTTP/1.1" if response.version == aiohttp.HttpVersion11 else b"HTTP/1.0"}
-        if response.reason:
-            extensions["reason_phrase"] = response.reason.encode(errors="surrogateescape")
-        return httpx.Response(
-            response.status,
-            headers=response.raw_headers,
-            stream=_Answer(response, self._free),
-            extensions=extensions,
-        )
+        if self._kept is not None and outgoing.key is not None:
+            self._kept.learn(request.url, outgoing.key)
+        return response
 
-    async def aclose(self) -> None:
-        """Close all connections; requests under way fail."""
-        for outgoing in self._unanswered:
-            outgoing.abort()
-        if self._session is not None:
-            await self._session.close()
+    def _answer(self, received: Received | aiohttp.ClientResponse) -> httpx.Response:
+        extensions = {"http_version": b"HTTP/1.1" if received.version == aiohttp.HttpVersion11 else b"HTTP/1.0"}
+        if received.reason:
+            extensions["reason_phrase"] = received.reason.encode(errors="surrogateescape")
+        stream: httpx.AsyncByteStream
+        if received.content.is_eof() and received.content.exception() is None:  # it has come whole with its head
+            stream = httpx.ByteStream(received.content.read_nowait())
+            _give_back(received, self._free)
+        else:
+            stream = _Answer(received, self._free)
+        return httpx.Response(received.status, headers=received.raw_headers, stream=stream, extensions=extensions)
 
-    def _open(self) -> aiohttp.ClientSession:
+    def _open(self) -> tuple[aiohttp.ClientSession, KeptConnections | None]:
         loop = asyncio.get_running_loop()
         if self._session is None:
             self._loop = loop
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=self._keepalive_expiry)
+            self._kept = KeptConnections.of(connector)
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=self._keepalive_expiry),
+                connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),  # or it would keep the cookies of every caller
                 skip_auto_headers=_AUTO_HEADERS,
                 auto_decompress=False,  # httpx does
             )
         elif self._loop is not loop:
             raise RuntimeError("this transport belongs to another event loop: make one for each loop")
-        return self._session
+        return self._session, self._kept
 
 
 class _Outgoing:
@@ -147,6 +195,7 @@ class _Outgoing:
             raise httpx.LocalProtocolError(f"the request is malformed: {error}", request=request) from error
         if not isinstance(request.stream, httpx.AsyncByteStream):
             raise TypeError("an asynchronous transport takes asynchronous bodies")
+        self.key: ConnectionKey | None = None
         empty = length == 0 and isinstance(request.stream, httpx.ByteStream)
         self.body = None if empty else _Body(request.stream, length, timeout.get("write"))
 
@@ -157,6 +206,7 @@ class _Outgoing:
 
         aiohttp would send a GET or PUT again when a kept connection is dropped, but only for errors of its own classes.
         """
+        self.key = sent.connection_key
         sent.headers.clear()
         sent.headers.extend(self.headers)
         try:
@@ -228,15 +278,15 @@ class _Body(aiohttp.Payload):
 class _Answer(httpx.AsyncByteStream):
     """An answer's body, which holds a connection until it is closed, or read to its end, or forgotten."""
 
-    def __init__(self, response: aiohttp.ClientResponse, free: asyncio.Semaphore) -> None:
-        self._response = response
+    def __init__(self, received: Received | aiohttp.ClientResponse, free: asyncio.Semaphore) -> None:
+        self._received = received
         self._free = free
         self._loop = asyncio.get_running_loop()
         self._closed = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            async for piece in self._response.content.iter_any():
+            async for piece in self._received.content.iter_any():
                 yield piece
         except Exception as error:
             raise _translate(error) from error
@@ -244,16 +294,16 @@ class _Answer(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         if not self._closed:
             self._closed = True
-            _give_back(self._response, self._free)
+            _give_back(self._received, self._free)
 
     def __del__(self) -> None:
         if not self._closed and not self._loop.is_closed():
             # The collector may run in any thread; and aiohttp's answer lives as long as its connection.
-            self._loop.call_soon_threadsafe(_give_back, self._response, self._free)
+            self._loop.call_soon_threadsafe(_give_back, self._received, self._free)
 
 
-def _give_back(response: aiohttp.ClientResponse, free: asyncio.Semaphore) -> None:
-    response.close()  # which keeps the connection of an answer that has come whole
+def _give_back(received: Received | aiohttp.ClientResponse, free: asyncio.Semaphore) -> None:
+    received.close()  # which keeps the connection of an answer that has come whole
     free.release()
 
 
@@ -268,7 +318,12 @@ def _translate(error: Exception) -> Exception:
             kind = httpx.LocalProtocolError
         case aiohttp.ServerTimeoutError():
             kind = httpx.ReadTimeout
-        case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError() | aiohttp.ClientResponseError():
+        case (
+            aiohttp.ServerDisconnectedError()
+            | aiohttp.ClientPayloadError()
+            | aiohttp.ClientResponseError()
+            | HttpProcessingError()
+        ):
             kind = httpx.RemoteProtocolError
         case aiohttp.ClientConnectionResetError():
             kind = httpx.WriteError
@@ -282,7 +337,7 @@ def _message(error: Exception) -> str:
     match error:
         case aiohttp.ConnectionTimeoutError():
             return "no connection was made in time"
-        case aiohttp.ClientResponseError():
+        case aiohttp.ClientResponseError() | HttpProcessingError():
             return error.message
     return str(error) or type(error).__name__
 

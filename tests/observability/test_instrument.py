@@ -219,6 +219,21 @@ async def test_client(recorder: Recorder) -> None:
     assert response.json()["traceparent"] == f"00-{span.context.trace_id:032x}-{span.context.span_id:016x}-01"
 
 
+@pytest.mark.parametrize("fast", [True, False])
+async def test_mounted_transports(recorder: Recorder, caplog: pytest.LogCaptureFixture, *, fast: bool) -> None:
+    """Each of a client's transports is observed, and once, however often that is asked for."""
+    telemetry = recorder.telemetry("orders")
+    telemetry.fast = fast
+    mounts = {"http://mounted": _dependency(200), "http://direct": None}
+    async with httpx.AsyncClient(transport=_dependency(200), mounts=mounts) as client:
+        instrument_client(client, telemetry)
+        instrument_client(client, telemetry)
+        for url in ("http://mounted/", "http://direct/", "http://inventory/"):
+            await client.get(url)
+    assert [(span.attributes or {})["server.address"] for span in recorder.spans] == ["mounted", "direct", "inventory"]
+    assert "instrumented already" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("status", "code"),
     [

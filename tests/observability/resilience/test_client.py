@@ -277,6 +277,71 @@ async def test_cancelled_at_every_await(recorder: Recorder, probe: bool) -> None
     assert step > 3
 
 
+async def test_fast_path_off() -> None:
+    """Without the fast path the chain tells the same."""
+    stories = []
+    for fast in (True, False):
+        recorder = Recorder()
+        telemetry = recorder.telemetry("orders")
+        telemetry.fast = fast
+        told = DependencySettings(
+            name="inventory", base_url=AnyHttpUrl("http://inventory.example"), business_answers=frozenset({404})
+        )
+        async with create_client(told, telemetry, Dependency(503, httpx.ReadError("reset"), 404, 400)) as client:
+            for _ in range(2):
+                await client.get("/stock")
+        attempts = {
+            point.attributes.get("error.type"): point.value
+            for point in recorder.metrics("orders")["clearspan.client.attempts"]
+        }
+        stories.append((recorder.tree(attributes=(*SHOWN, "clearspan.peer")), attempts))
+    assert stories[0] == stories[1]
+    assert stories[0][1] == {"503": 1, "ReadError": 1, "404": 1, "400": 1}
+
+
+async def test_cookies() -> None:
+    """The client keeps cookies as httpx's does, and those it was given."""
+
+    def answer(name: str) -> httpx.Response:
+        return httpx.Response(200, headers={"set-cookie": f"{name}=1; Path=/"})
+
+    inventory = Dependency(answer("a"), 200, answer("b"), 200)
+    told = DependencySettings(name="inventory", base_url=AnyHttpUrl("http://inventory.example"))
+    async with create_client(told, Recorder().telemetry("orders"), inventory) as client:
+        for _ in range(4):
+            await client.get("/")
+        assert client.cookies == {"a": "1", "b": "1"}
+        client.cookies = {"c": "2"}
+        await client.get("/")
+    assert [request.headers.get("cookie") for request in inventory.requests] == [None, "a=1", "a=1", "a=1; b=1", "c=2"]
+
+
+async def test_urls() -> None:
+    """The client merges URLs as httpx's does, however often, and whatever is changed between."""
+    inventory = Dependency(200)
+    told = DependencySettings(name="inventory", base_url=AnyHttpUrl("http://inventory.example/v1"))
+    asked: list[str] = []
+    async with (
+        create_client(told, Recorder().telemetry("orders"), inventory) as client,
+        httpx.AsyncClient(base_url="http://inventory.example/v1", transport=Dependency(200)) as plain,
+    ):
+        for number in range(4):
+            for url in ("stock", "/stock?a=b", "http://other.example/#c", *[f"/{one}" for one in range(300)]):
+                await client.get(url)
+                asked.append(str(plain.build_request("GET", url).url))
+            await client.get("/stock", params={"a": str(number)})
+            asked.append(f"{plain.base_url}stock?a={number}")
+            match number:
+                case 0:
+                    client.base_url = plain.base_url = httpx.URL("http://inventory.example/v2")
+                case 1:
+                    client.params = plain.params = httpx.QueryParams({"p": "q"})
+                    assert str(client.build_request("GET", "/stock").url.params) == "p=q"
+                    client.params = plain.params = httpx.QueryParams()
+    assert [str(request.url) for request in inventory.requests] == asked
+    assert len(client._urls) <= 256  # type: ignore[attr-defined]
+
+
 def test_order() -> None:
     """The order of the steps is written in one function, and it is this."""
     settings = DependencySettings(name="inventory")
@@ -293,7 +358,7 @@ def test_order() -> None:
         "Hedge",
         "CircuitBreaker",
         "AttemptTimeout",
-        "AsyncOpenTelemetryTransport",
+        "ClientSpans",
         "WholeExchange",
         "Dependency",
     ]

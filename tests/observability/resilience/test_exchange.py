@@ -50,6 +50,27 @@ async def test_whole() -> None:
     assert "transfer-encoding" not in response.headers
 
 
+@pytest.mark.parametrize("settable", [True, False])
+@pytest.mark.parametrize(
+    ("headers", "length"),
+    [({"content-length": "4"}, "4"), ({"content-length": "100"}, "4"), ({"transfer-encoding": "chunked"}, "4")],
+    ids=["plain", "other length", "chunked"],
+)
+async def test_at_hand(headers: dict[str, str], length: str, *, settable: bool) -> None:
+    """An answer that has come whole with its head is the same to the caller, whatever httpx's version."""
+    made = httpx.Response(200, headers=headers, stream=httpx.ByteStream(b"abcd"))
+    exchange = WholeExchange(Dependency(made), 4)
+    assert exchange._settable
+    exchange._settable = settable
+    response = await exchange.handle_async_request(httpx.Request("GET", "http://inventory/"))
+    assert (response.content, response.headers["content-length"], response.is_closed) == (b"abcd", length, True)
+    assert await response.aread() == b"abcd"
+    assert [piece async for piece in response.aiter_bytes()] == [b"abcd"]
+    assert "transfer-encoding" not in response.headers
+    with pytest.raises(AnswerTooLarge):
+        await WholeExchange(Dependency(made), 3).handle_async_request(httpx.Request("GET", "http://inventory/"))
+
+
 async def test_inflated() -> None:
     """A compressed answer is inflated, once."""
     response = await _exchange(Body(gzip.compress(b"hello " * 100)), {"content-encoding": "gzip"})

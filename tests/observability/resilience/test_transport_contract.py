@@ -13,6 +13,7 @@ Where ours differs, and why that may be:
 - A reset within a body is `RemoteProtocolError`, as if it were cut off; httpx's says `ReadError`. Both mean "sent".
 - `read` counts a silence of the server also while nobody reads.
 - A name's addresses are remembered for 10 seconds.
+- An answer that has come whole gives its connection back before it is closed.
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ import gzip
 import socket
 import zlib
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import Any, Protocol
 
+import aiohttp
 import httpx
 import pytest
 from opentelemetry.instrumentation.httpx import AsyncOpenTelemetryTransport
+from yarl import URL
 
 from observability.resilience.transport import AiohttpTransport
 from observability.testing import Recorder
@@ -49,9 +53,31 @@ def _make_ours(max_connections: int = 10) -> httpx.AsyncBaseTransport:
     return AiohttpTransport(max_connections=max_connections)
 
 
-@pytest.fixture(params=[_make_httpx, _make_ours], ids=["httpx", "ours"])
+class _Kept(AiohttpTransport):
+    """Ours, which keeps a connection to each server before it is asked for one."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        _, kept = self._open()
+        assert kept is not None
+        url = request.url
+        if url.scheme == "http" and (url.scheme, url.netloc) not in kept._keys:
+            asked = aiohttp.ClientRequest(
+                "GET", URL(f"http://{url.netloc.decode()}"), loop=asyncio.get_running_loop(), session=self._session
+            )
+            with suppress(OSError, TimeoutError, UnicodeError):
+                connection = await kept._connector.connect(asked, [], aiohttp.ClientTimeout(connect=0.05))
+                connection.release()
+            kept.learn(url, asked.connection_key)
+        return await super().handle_async_request(request)
+
+
+def _make_kept(max_connections: int = 10) -> httpx.AsyncBaseTransport:
+    return _Kept(max_connections=max_connections)
+
+
+@pytest.fixture(params=[_make_httpx, _make_ours, _make_kept], ids=["httpx", "ours", "ours, kept"])
 def make(request: pytest.FixtureRequest) -> Make:
-    """Either transport."""
+    """Either transport, ours on a new connection and on a kept one."""
     made: Make = request.param
     return made
 
@@ -304,7 +330,13 @@ async def test_environment(make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path
 
 async def test_pool_timeout(make: Make) -> None:
     """A request that gets no connection in time was not sent, and the next one gets it once it is free."""
-    async with serving(OK) as server, _client(make(1), timeout=httpx.Timeout(None, pool=0.05)) as client:
+
+    async def play(peer: Peer) -> None:
+        while await peer.receive():
+            first = len(peer.server.requests) == 1
+            await peer.send(OK[:-1] if first else OK)  # what has come whole may have given its connection back
+
+    async with serving(play) as server, _client(make(1), timeout=httpx.Timeout(None, pool=0.05)) as client:
         async with client.stream("GET", server.url):
             with pytest.raises(httpx.PoolTimeout):
                 await client.get(server.url)
