@@ -6,10 +6,12 @@ from opentelemetry.context import Context
 from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.trace import TraceFlags
 
 from observability.fastpath.logs import LogEncoder
 from observability.fastpath.origin import Origins
 from observability.fastpath.sender import Sender
+from observability.fastpath.span import LeanSpan
 from observability.fastpath.spans import SpanEncoder
 
 
@@ -38,6 +40,17 @@ class EncodingSpanProcessor(SpanProcessor):
             self._sender.drop(error)
         else:
             self._sender.add(origin, body)
+
+    def on_lean_end(self, span: LeanSpan) -> None:
+        """Encode a lean span as it is, where no other processor has to see it."""
+        if not span.get_span_context().trace_flags & TraceFlags.SAMPLED:
+            return
+        try:
+            body = self._encoder.encode_lean(span)
+        except Exception as error:  # noqa: BLE001 - whatever a foreign value does when it is encoded
+            self._sender.drop(error)
+        else:
+            self._sender.add(span.common.origin, body)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Send what has ended; False if that took too long or did not succeed."""
