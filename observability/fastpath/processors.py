@@ -6,7 +6,6 @@ from opentelemetry.context import Context
 from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
-from opentelemetry.trace import TraceFlags
 
 from observability.fastpath.logs import LogEncoder
 from observability.fastpath.origin import Origins
@@ -42,9 +41,7 @@ class EncodingSpanProcessor(SpanProcessor):
             self._sender.add(origin, body)
 
     def on_lean_end(self, span: LeanSpan) -> None:
-        """Encode a lean span as it is, where no other processor has to see it."""
-        if not span.get_span_context().trace_flags & TraceFlags.SAMPLED:
-            return
+        """Encode a lean span that is sampled, as it is, where no other processor has to see it."""
         try:
             body = self._encoder.encode_lean(span)
         except Exception as error:  # noqa: BLE001 - whatever a foreign value does when it is encoded

@@ -33,6 +33,9 @@ _PLAIN: Final = frozenset({bool, int, float, bytes, NoneType})
 
 _UNSET: Final = StatusCode.UNSET
 
+MAX_KEYS: Final = 1024
+"""Keys that a tracer remembers as valid, about; of others it finds out each time."""
+
 _NONE: Final = ()
 
 NO_STATUS: Final = Status(_UNSET)
@@ -64,7 +67,7 @@ class Processors(SynchronousMultiSpanProcessor):
     """Those of one provider.
 
     Attributes:
-        alone: Takes an ended span as it is; there is one while no other processor has to see spans.
+        alone: Takes an ended span that is sampled, as it is; there is one while no other processor has to see any.
     """
 
     alone: Callable[[LeanSpan], None] | None = None
@@ -76,6 +79,7 @@ class Common:
     __slots__ = (
         "counts",
         "info",
+        "keys",
         "limits",
         "max_attributes",
         "max_length",
@@ -106,6 +110,25 @@ class Common:
         self.max_attributes = sys.maxsize if limits.max_span_attributes is None else limits.max_span_attributes
         length = limits.max_span_attribute_length
         self.max_length = sys.maxsize if length is None else length
+        self.keys: set[str] = set()
+
+    def plain(self, attributes: dict[str, AnyValue]) -> bool:
+        """Whether all may be taken as they are."""
+        longest = self.max_length
+        for value in attributes.values():
+            if type(value) is str:
+                if len(value) > longest:
+                    return False
+            elif type(value) not in _PLAIN:
+                return False
+        keys = self.keys
+        if keys.issuperset(attributes):
+            return True
+        if not all(type(key) is str and key for key in attributes):
+            return False
+        if len(keys) < MAX_KEYS:
+            keys.update(attributes)
+        return True
 
 
 class _Lock:
@@ -145,8 +168,13 @@ class LeanSpan(Span):
         self._context = context
         self._parent = parent
         self._kind = kind
-        self._attributes: dict[str, AnyValue] = {}
-        if attributes:
+        self._attributes: dict[str, AnyValue]
+        if not attributes:
+            self._attributes = {}
+        elif type(attributes) is dict and len(attributes) <= common.max_attributes and common.plain(attributes):
+            self._attributes = attributes.copy()
+        else:
+            self._attributes = {}
             self._take(attributes)
         self._start_time = time_ns() if start_time is None else start_time
 
@@ -233,13 +261,14 @@ class LeanSpan(Span):
             return
         self._end_time = now
         common = self.common
-        common.counts.ended[self._context[3] & 1] += 1
+        sampled = self._context[3] & 1
+        common.counts.ended[sampled] += 1
         processors = common.processors
-        if processors.alone is not None:
-            processors.alone(self)
-        else:
+        if processors.alone is None:
             processors._on_ending(self)  # noqa: SLF001 - of the SDK, as its own spans call it
             processors.on_end(self._readable_span())
+        elif sampled:
+            processors.alone(self)
 
     def content(self) -> Content:
         """All that is told of it when it has ended."""
@@ -294,19 +323,13 @@ class LeanSpan(Span):
     def _take(self, attributes: Mapping[str, AnyValue]) -> None:
         """Set many."""
         common = self.common
-        longest = common.max_length
-        if type(attributes) is dict:
-            for key, value in attributes.items():
-                plain = len(value) <= longest if type(value) is str else type(value) in _PLAIN
-                if not plain or type(key) is not str or not key:
-                    break
+        if type(attributes) is dict and common.plain(attributes):
+            if not self._attributes and len(attributes) <= common.max_attributes:
+                self._attributes.update(attributes)
             else:
-                if not self._attributes and len(attributes) <= common.max_attributes:
-                    self._attributes.update(attributes)
-                else:
-                    for key, value in attributes.items():
-                        self._put(key, value)
-                return
+                for key, value in attributes.items():
+                    self._put(key, value)
+            return
         number = len(attributes)
         if common.max_attributes == 0:
             self._dropped += number
