@@ -2,6 +2,14 @@
 
 What they do is what the SDK does: the same parents, ids, decisions of samplers, limits and processors. All that would
 come out the same for each span is found out once, when a tracer is made.
+
+| Differs on purpose | and why |
+|---|---|
+| The stack of an exception that left a block begins where the block is. | The SDK's block is two generators. |
+| `otel.sdk.span.started` and `otel.sdk.span.live` have no exemplars. | They are read when metrics are collected. |
+| An interval without spans is a point of 0 with temporality `delta`; `lowmemory` means cumulative. | As above. |
+| `span.attributes` is a copy, and does not follow the span. | The SDK's mapping costs as much as the whole span. |
+| What is set by one thread while another ends the span may be lost without a warning. | A lock takes as long. |
 """
 
 from __future__ import annotations
