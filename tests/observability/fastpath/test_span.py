@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanLimits, TracerProvider
@@ -36,8 +37,8 @@ class _Nothing:
 
 OTHER_VALUES = st.sampled_from([_Text("own"), _Words(), _Nothing(), bytearray(b"a"), range(3), {1}, 1j, True])
 OTHER_KEYS = st.sampled_from(["", 1, None, _Text("own"), _Text(""), _Words(), b"a"])
-KEYS = NAMES | OTHER_KEYS
-ANY_VALUES = VALUES | OTHER_VALUES | st.text("long", min_size=100, max_size=200)
+KEYS = st.sampled_from(["a", "b", "c"]) | NAMES | OTHER_KEYS
+ANY_VALUES = st.sampled_from([1, "b", 2.5, True]) | VALUES | OTHER_VALUES | st.text("long", min_size=100, max_size=200)
 MAPPINGS = st.one_of(
     ATTRIBUTES,
     st.dictionaries(KEYS, ANY_VALUES, max_size=6),
@@ -132,6 +133,29 @@ def test_parity(  # noqa: PLR0917 - hypothesis gives them by position
         return told
 
     assert difference(play, alone=alone, limits=limits) == ""
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 128])
+@pytest.mark.parametrize(
+    "again",
+    [
+        lambda span: span.set_attribute("a", 2),
+        lambda span: span.set_attribute("a", [2]),
+        lambda span: span.set_attributes({"c": 1, "a": 2}),
+        lambda span: span.set_attributes({"a": [2], "c": 1}),
+    ],
+)
+def test_an_attribute_that_is_set_again(again: Step, most: int) -> None:
+    """It becomes the youngest, and the oldest makes room when there are too many."""
+
+    def play(provider: TracerProvider) -> object:
+        span = provider.get_tracer("t").start_span("a", attributes={"a": 1, "b": 1}, start_time=1)
+        again(span)
+        span.set_attribute("d", 1)
+        span.end(2)
+        return list((getattr(span, "attributes", None) or {}).items())
+
+    assert difference(play, alone=True, limits=SpanLimits(max_span_attributes=most)) == ""
 
 
 def _lean_span(**limits: int) -> tuple[Span, KeptSpans]:
