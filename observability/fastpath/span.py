@@ -135,7 +135,7 @@ class _Lock:
     """A lock that is made when a span needs one first, which most never do."""
 
     def __get__(self, span: LeanSpan, _owner: type[LeanSpan]) -> threading.Lock:
-        return vars(span).setdefault("_lock", threading.Lock())  # type: ignore[no-any-return]  # of one step
+        return vars(span).setdefault("_lock", threading.Lock())  # type: ignore[no-any-return]  # one for all threads
 
 
 class LeanSpan(Span):
@@ -264,11 +264,12 @@ class LeanSpan(Span):
         sampled = self._context[3] & 1
         common.counts.ended[sampled] += 1
         processors = common.processors
-        if processors.alone is None:
+        alone = processors.alone  # asked once, since another processor may come meanwhile
+        if alone is None:
             processors._on_ending(self)  # noqa: SLF001 - of the SDK, as its own spans call it
             processors.on_end(self._readable_span())
         elif sampled:
-            processors.alone(self)
+            alone(self)
 
     def content(self) -> Content:
         """All that is told of it when it has ended."""
