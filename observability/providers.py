@@ -128,8 +128,10 @@ class Telemetry:
         close_timeout_s = _seconds("CLEARSPAN_CLOSE_TIMEOUT", CLOSE_TIMEOUT_S)
         readers = [PeriodicExportingMetricReader(make()) for _, make in _exporters("metrics", _METRIC_EXPORTERS)]
         meter_provider = MeterProvider(metric_readers=readers, resource=resource, shutdown_on_exit=False)
-        tracer_provider = TracerProvider(resource=resource, shutdown_on_exit=False, meter_provider=meter_provider)
         fast = _choice("CLEARSPAN_FASTPATH", "on", "off") != "off"
+        tracer_provider = (_lean_spans(resource, meter_provider) if fast else None) or TracerProvider(
+            resource=resource, shutdown_on_exit=False, meter_provider=meter_provider
+        )
         sent_all: list[Callable[[], bool]] = []
         for name, make_span_exporter in _exporters("traces", _SPAN_EXPORTERS):
             span_processor = _fast_spans(meter_provider, close_timeout_s) if fast and name == "otlp" else None
@@ -363,6 +365,16 @@ def _exporters(signal: str, known: Mapping[str, Callable[[], _Exporter]]) -> lis
 
 
 # The fast path and requests, which it sends with, are imported when they are asked for too.
+
+
+def _lean_spans(resource: Resource, meter_provider: MeterProvider) -> TracerProvider | None:
+    """A provider of spans that cost a fraction; None where the SDK is not what they rely on."""
+    from observability.fastpath.compatibility import lean_spans_fit
+    from observability.fastpath.tracer import LeanTracerProvider
+
+    if not lean_spans_fit():
+        return None
+    return LeanTracerProvider(resource=resource, meter_provider=meter_provider)
 
 
 def _fast_spans(meter_provider: MeterProvider, close_timeout_s: float) -> EncodingSpanProcessor | None:

@@ -22,6 +22,12 @@ class Room(Enum):
     DUE = "taken, and now there is enough to be sent, for the first time since the last `take`"
 
 
+# To ask an enumeration for a member takes CPython 3.11 a quarter of the time that adding an entry takes.
+NO_ROOM: Final = Room.NONE
+SOME_ROOM: Final = Room.SOME
+ROOM_AND_DUE: Final = Room.DUE
+
+
 class Buffer:
     """Takes entries from any thread and gives them to one, in their order. What has no room is refused.
 
@@ -58,15 +64,16 @@ class Buffer:
         size = len(entry[1]) + ENTRY_BYTES
         with self._lock:
             if self._bytes + size > self._max_bytes or self._entries >= self._max_entries:
-                return Room.NONE
-            self._waiting.append(entry)
+                return NO_ROOM
+            waiting = self._waiting
+            waiting.append(entry)
             self._entries += 1
             self._bytes += size
             self._waiting_bytes += size
-            if self._due or (len(self._waiting) < self._due_entries and self._waiting_bytes < self._due_bytes):
-                return Room.SOME
+            if self._due or (len(waiting) < self._due_entries and self._waiting_bytes < self._due_bytes):
+                return SOME_ROOM
             self._due = True
-            return Room.DUE
+            return ROOM_AND_DUE
 
     def take(self) -> list[Entry]:
         """All that wait, the oldest first."""

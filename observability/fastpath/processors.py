@@ -10,6 +10,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from observability.fastpath.logs import LogEncoder
 from observability.fastpath.origin import Origins
 from observability.fastpath.sender import Sender
+from observability.fastpath.span import LeanSpan
 from observability.fastpath.spans import SpanEncoder
 
 
@@ -38,6 +39,15 @@ class EncodingSpanProcessor(SpanProcessor):
             self._sender.drop(error)
         else:
             self._sender.add(origin, body)
+
+    def on_lean_end(self, span: LeanSpan) -> None:
+        """Encode a lean span that is sampled, as it is, where no other processor has to see it."""
+        try:
+            body = self._encoder.encode_lean(span)
+        except Exception as error:  # noqa: BLE001 - whatever a foreign value does when it is encoded
+            self._sender.drop(error)
+        else:
+            self._sender.add(span.common.origin, body)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Send what has ended; False if that took too long or did not succeed."""

@@ -17,7 +17,7 @@ from typing import Final
 
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
-from observability.fastpath.buffer import Buffer, Entry, Room
+from observability.fastpath.buffer import NO_ROOM, ROOM_AND_DUE, Buffer, Entry
 from observability.fastpath.destination import Destination, Outcome
 from observability.fastpath.origin import Origin, halves, request
 from observability.fastpath.spool import Spool
@@ -116,9 +116,9 @@ class Sender:
             self._tally.dropped(1, ALREADY_SHUTDOWN)
             return
         room = self._buffer.add((origin, body))
-        if room is Room.DUE:
+        if room is ROOM_AND_DUE:
             self._wake.put(None)
-        elif room is Room.NONE:
+        elif room is NO_ROOM:
             self._refused += 1
             self._tally.dropped(1, QUEUE_FULL)
 
