@@ -100,5 +100,6 @@ VARIANTS = (
     # It writes a line of each request too.
     Variant("clearspan-fastpath-off", "clearspan", logs=2, calls=True, environment={"CLEARSPAN_FASTPATH": "off"}),
     Variant("clearspan", "clearspan", logs=2, calls=True),
+    Variant("clearspan-one-line", "clearspan", environment={"REQUEST_LINE": "off"}),
 )
 QUICK = ("bare", "contrib", "clearspan")

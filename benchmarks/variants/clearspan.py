@@ -1,8 +1,13 @@
-"""This kit, as the README says to use it. `CLEARSPAN_FASTPATH` in the environment says whether its fast path is on."""
+"""This kit, as the README says to use it. `CLEARSPAN_FASTPATH` in the environment says whether its fast path is on.
+
+With `REQUEST_LINE=off` it logs no line of its own for each request, as none of its peers does.
+"""
 
 from __future__ import annotations
 
 import atexit
+import logging
+import os
 from typing import Any
 
 import httpx
@@ -26,6 +31,8 @@ def serve(port: int) -> None:
     app = FastAPI()
     order.add_route(app, step)
     observability.observe(app, telemetry)
+    if os.environ.get("REQUEST_LINE") == "off":
+        logging.getLogger("observability.requests").setLevel(logging.WARNING)
     observability.serve(app, host="127.0.0.1", port=port)
 
 
