@@ -14,6 +14,7 @@ import json
 import socket
 import struct
 import weakref
+from contextvars import copy_context
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -86,6 +87,8 @@ class BoundedConnection(HttpToolsProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._idle_since: float | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._served: RequestResponseCycle | None = None
+        self._context = copy_context()  # the server's, which no request has touched
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Start to wait for a request."""
@@ -93,11 +96,14 @@ class BoundedConnection(HttpToolsProtocol):
         self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no longer."""
+        """Wait no longer, and tell the request that is being served; uvicorn tells the one that came last."""
         self._stop_waiting()
         if self._idle_timer is not None:
             self._idle_timer.cancel()
         super().connection_lost(exc)
+        if self._served is not None and not self._served.response_complete:
+            self._served.disconnected = True
+            self._served.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         """Parse; wait for the rest of a head that did not come whole, and refuse one that has grown too large."""
@@ -116,8 +122,9 @@ class BoundedConnection(HttpToolsProtocol):
                 self._refuse(431, f"At most {MAX_HEAD_BYTES} bytes are read as the head of a request.")
 
     def on_message_begin(self) -> None:
-        """Start to count."""
+        """Start to count; the connection is idle no longer."""
         super().on_message_begin()
+        self._idle_since = None
         self._head_bytes, self._in_head, self._in_message = 0, True, True
 
     def on_headers_complete(self) -> None:
@@ -151,6 +158,12 @@ class BoundedConnection(HttpToolsProtocol):
             self._stop_waiting()
         if self._in_message:
             self._wait_for_head()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 - as uvicorn calls it
+        # uvicorn starts a pipelined request in the context of the one before it, and so in its trace. So does asyncio
+        # with each one that comes after a body for which reading was paused.
+        self._served = cycle
+        self._context.copy().run(super()._start_asgi_task, cycle, app)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP; `msg` is uvicorn's, which has logged it."""
@@ -193,15 +206,12 @@ class BoundedConnection(HttpToolsProtocol):
     def _begin_idling(self) -> None:
         """Close the connection if nothing comes for `timeout_keep_alive`.
 
-        uvicorn sets a timer after each answer and cancels it when the next request comes. Here one goes on meanwhile,
-        and looks when it is over whether there was one.
+        uvicorn sets a timer after each answer and cancels it when anything comes, be it an empty line, which begins no
+        request. Here one goes on meanwhile, and looks when it is over whether there was a request.
         """
         self._idle_since = self.loop.time()
         if self._idle_timer is None:
             self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._look_whether_idle)
-
-    def _unset_keepalive_if_required(self) -> None:
-        self._idle_since = None
 
     def _look_whether_idle(self) -> None:
         self._idle_timer = None

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import weakref
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -207,7 +208,7 @@ class _Transport(asyncio.Transport):
         """Read nothing anyway."""
 
 
-def _idle(seconds: float, *requests_at: float) -> float:
+def _idle(seconds: float, *requests_at: float, empty_lines_at: tuple[float, ...] = ()) -> float:
     """When a connection was closed on which requests come at these times and take so long, in seconds."""
 
     async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -224,6 +225,8 @@ def _idle(seconds: float, *requests_at: float) -> float:
         began = loop.time()
         for at in requests_at:
             loop.call_at(began + at, bounded.data_received, b"GET / HTTP/1.1\r\nhost: service\r\n\r\n")
+        for at in empty_lines_at:
+            loop.call_at(began + at, bounded.data_received, b"\r\n")
         await asyncio.sleep(60)
         assert transport.closed_at is not None
         assert bounded.server_state.total_requests == len(requests_at)
@@ -248,6 +251,68 @@ def _idle(seconds: float, *requests_at: float) -> float:
 def test_idle_connection(seconds: float, requests_at: list[float], closed_at: float) -> None:
     """A connection is closed when nothing has come for so long since its last answer, and never while it is busy."""
     assert _idle(seconds, *requests_at) == pytest.approx(closed_at)
+
+
+def test_empty_lines() -> None:
+    """Empty lines, which the parser skips between requests, do not keep a connection that is idle."""
+    assert _idle(0, 0.0, empty_lines_at=(2.0, 4.0)) == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize("between", [b"", b"x" * 1_000_000], ids=["pipelined", "after a body that has to wait"])
+async def test_own_context(between: bytes) -> None:
+    """Each request on a connection begins in the server's context, and finds nothing of the one before it there."""
+    set_by: ContextVar[str] = ContextVar("set_by")
+    found = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        found.append(set_by.get())
+        set_by.set(scope["path"])
+        if scope["method"] == "POST":
+            await asyncio.sleep(0.05)  # reading is paused meanwhile
+            while (await receive())["more_body"]:
+                pass
+        await send({"type": "http.response.start", "status": 204})
+        await send({"type": "http.response.body"})
+
+    set_by.set("the server")
+    async with serving(app) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        if between:
+            writer.write(
+                b"POST /first HTTP/1.1\r\nhost: service\r\ncontent-length: %d\r\n\r\n" % len(between) + between
+            )
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(REQUEST + b"\r\n")
+        else:
+            writer.write((REQUEST + b"\r\n") * 2)
+            await reader.readuntil(b"\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+    assert found == ["the server"] * 2
+
+
+async def test_hang_up_behind_pipelined_requests() -> None:
+    """The request that is being served is told that its client hung up, also where others were to come after it."""
+    told: asyncio.Queue[object] = asyncio.Queue()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        if scope["path"] == "/first":
+            await send({"type": "http.response.body"})
+            return
+        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        told.put_nowait((scope["path"], connection.client_has_gone(scope)))
+
+    async with serving(app) as (port, _):
+        for paths, served in (("ab", "/a"), (("first", "b", "c"), "/b")):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.writelines(b"GET /%s HTTP/1.1\r\nhost: service\r\n\r\n" % path.encode() for path in paths)
+            await reader.readuntil(b"begun")
+            writer.close()
+            async with asyncio.timeout(10):
+                assert await told.get() == (served, True)
 
 
 def test_lost_connection_is_let_go() -> None:
