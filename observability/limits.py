@@ -164,7 +164,7 @@ class _SlowBodyError(HTTPException):
 def _is_plain_413(message: Message) -> bool:
     if message["status"] != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return False
-    return Headers(raw=message["headers"]).get("content-type", "").startswith("text/plain")
+    return Headers(raw=list(message.get("headers", ()))).get("content-type", "").startswith("text/plain")
 
 
 async def _refuse(status: int, detail: str, scope: Scope, receive: Receive, send: Send) -> None:

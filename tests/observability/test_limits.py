@@ -159,6 +159,24 @@ async def test_unannounced_body(recorder: Recorder, version: str) -> None:
     assert sent[0]["status"] == 413
 
 
+async def test_refusal_without_headers() -> None:
+    """A status of 413 without headers, which ASGI lets an application leave out, stays as it is."""
+    sent: list[Message] = []
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 413})
+        await send({"type": "http.response.body"})
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await RequestLimits(app)({"type": "http", "headers": [(b"content-length", b"1")]}, receive, send)
+    assert sent == [{"type": "http.response.start", "status": 413}, {"type": "http.response.body"}]
+
+
 async def test_no_body(recorder: Recorder) -> None:
     """A request without a body goes by what limits bodies, and what a handler answers to it stays as it is."""
     app = FastAPI()
