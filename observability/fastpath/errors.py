@@ -45,10 +45,17 @@ class AnsweredErrors:
 
 
 def record_error(span: Span, error: Exception) -> None:
-    """Record an exception as contrib and the API's `use_span` do."""
-    if span.is_recording():
-        span.record_exception(error)
-        span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+    """Record an exception as contrib and the API's `use_span` do; of one that has no text only its kind."""
+    if not span.is_recording():
+        return
+    kind = type(error).__name__
+    try:
+        description = f"{kind}: {error}"
+    except Exception:  # noqa: BLE001 - whatever an application's exceptions do
+        span.set_status(Status(StatusCode.ERROR, kind))  # to be recorded it would need its text too
+        return
+    span.record_exception(error)
+    span.set_status(Status(StatusCode.ERROR, description))
 
 
 def failing(error: Exception, *, answered: bool = False) -> ASGIApp:

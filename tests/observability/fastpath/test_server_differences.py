@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from opentelemetry import propagate
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.sdk.metrics._internal.exemplar import exemplar_reservoir
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import StatusCode
 
 from observability.instrument import observe
 from observability.providers import Telemetry
@@ -34,6 +36,10 @@ DIFFERENCES = {
     "test_no_text": (
         "contrib fails the request with 500 and without a span when a query is not UTF-8, or a header neither that nor "
         "escapes. The fast path shows replacement characters in their place, and serves the request."
+    ),
+    "test_exception_without_text": (
+        "An exception whose text cannot be made makes contrib raise and record the failure of that in its place. The "
+        "fast path raises it as it is, and records none."
     ),
     "test_impossible_sizes": (
         "contrib raises OverflowError after the answer when a Content-Length exceeds all floats, and warns of a "
@@ -87,6 +93,34 @@ async def test_no_text(request_: Request, monkeypatch: pytest.MonkeyPatch) -> No
     assert official.spans == []
     assert dict(quick.spans[0]["attributes"])["http.response.status_code"] == 200
     assert "\ufffd" in repr(quick.spans[0]["attributes"])
+
+
+async def test_exception_without_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception that cannot be made a text takes no other one's place, and is answered like any."""
+
+    class WordlessError(Exception):
+        def __repr__(self) -> str:
+            return "WordlessError()"
+
+        def __str__(self) -> str:
+            raise ValueError("no words")
+
+    def app() -> FastAPI:
+        app = FastAPI()
+
+        @app.get("/")
+        async def fail() -> None:
+            raise WordlessError
+
+        return app
+
+    official, quick = [
+        await BothWays(app).told([Request("/")], fast=fast, monkeypatch=monkeypatch) for fast in (False, True)
+    ]
+    assert official.answers[0][-1] == "ValueError('no words')"
+    assert quick.answers[0][-1] == "WordlessError()"
+    assert (quick.spans[0]["status"][0], quick.spans[0]["events"]) == (StatusCode.ERROR, [])
+    assert b"application/problem+json" in dict(quick.answers[0][0]["headers"]).values()  # type: ignore[index]
 
 
 @pytest.mark.parametrize("size", [b"1" + b"0" * 400, b"-5"], ids=["huge", "negative"])
