@@ -11,7 +11,6 @@ from starlette.background import BackgroundTask
 
 from observability.instrument import observe
 from observability.providers import Telemetry
-from tests.observability.fastpath import parity
 from tests.observability.fastpath.parity import PLAIN
 
 pytestmark = pytest.mark.anyio
@@ -40,4 +39,3 @@ async def test_failure_behind_an_answer(fast: bool) -> None:
     answer = await PLAIN.to(app)
     assert done == ["handled too late"]
     assert "sorry" not in repr(answer)
-    parity.restore_background_tasks()

@@ -157,7 +157,6 @@ def test_another_middleware_is_not_covered() -> None:
         assert not covers(other)
     contrib.app = contrib.app.app
     assert not covers(contrib)
-    parity.restore_background_tasks()
 
 
 def test_off() -> None:
