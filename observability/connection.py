@@ -169,6 +169,11 @@ class BoundedConnection(HttpToolsProtocol):
         """Answer what is no HTTP; `msg` is uvicorn's, which has logged it."""
         self._refuse(400, msg)
 
+    def leave(self) -> None:
+        """Let the answer to what has come so far be the last one, and say so, if it has not begun."""
+        if self._answering() and not self.cycle.response_started:
+            self.cycle.keep_alive = False
+
     def cut(self, cycle: RequestResponseCycle, *, reset: bool) -> None:
         """End the connection of a request; see `Cut`."""
         cycle.disconnected = True  # so that uvicorn misses no answer

@@ -15,7 +15,7 @@ from observability.health import Health
 
 
 class LeaveWhileDraining:
-    """ASGI middleware: after the signal to stop, each answer is the last one on its connection, and says so."""
+    """ASGI middleware: the answer to what comes after the signal to stop is its connection's last one, and says so."""
 
     def __init__(self, app: ASGIApp, health: Health) -> None:
         self.app = app

@@ -111,6 +111,9 @@ class _Server(uvicorn.Server):
             self.force_exit = True
             return
         self._health.drain()
+        for connection in self.server_state.connections:
+            if isinstance(connection, BoundedConnection):
+                connection.leave()  # requests that come from now on are told by LeaveWhileDraining
         logger.info("stopping: not ready any more, requests in flight end")
         asyncio.get_running_loop().call_later(self._drain_delay_s, self._stop)
 

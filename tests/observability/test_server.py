@@ -115,6 +115,18 @@ def test_drain_delay() -> None:
         assert process.returncode == 0
 
 
+def test_answers_in_flight_are_the_last() -> None:
+    """A client that waits for its answer when the signal comes is told by it to leave, also while others are served."""
+    with _serving(drain_delay_s=2.0) as (process, client), ThreadPoolExecutor() as customers:
+        slow = customers.submit(client.get, "/slow")
+        _read_until(process, "in flight")
+        process.terminate()
+        assert slow.result(timeout=10).headers["connection"] == "close"
+        assert client.get("/livez").status_code == 200
+        process.communicate(timeout=10)
+        assert process.returncode == 0
+
+
 def test_busy_connections_are_left() -> None:
     """Clients that ask without a pause on connections that they keep are all told to leave, and lose no answer."""
 
