@@ -156,12 +156,26 @@ def test_line_is_out() -> None:
 
 @pytest.mark.usefixtures("root")
 def test_stream_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
-    """A stream that is closed or full breaks no request; `logging` tells of it in its own way."""
+    """A stream that is closed or full breaks no request; `logging` tells of it in its own way, without arguments."""
     stream = io.StringIO()
     configure_logging("orders", LoggerProvider(shutdown_on_exit=False), stream=stream)
     stream.close()
-    logging.getLogger("app").info("one")
-    assert "--- Logging error ---" in capsys.readouterr().err
+    secret = "".join(["hun", "ter2"])  # since source lines are shown, too
+    logging.getLogger("app").info("one with password=%s", secret)
+    told = capsys.readouterr().err
+    assert "--- Logging error ---" in told
+    assert secret not in told
+
+
+@pytest.mark.usefixtures("root")
+def test_stream_of_ascii() -> None:
+    """A stream that cannot hold a line's characters holds their escapes."""
+    written = io.BytesIO()
+    configure_logging(
+        "orders", LoggerProvider(shutdown_on_exit=False), stream=io.TextIOWrapper(written, encoding="ascii")
+    )
+    logging.getLogger("app").info("grün 🦉")
+    assert json.loads(written.getvalue())["message"] == "grün 🦉"
 
 
 def test_filter(root: logging.Logger) -> None:
