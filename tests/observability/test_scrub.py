@@ -47,6 +47,9 @@ def test_url(url: str, clean: str) -> None:
         "[(b'cookie', b's=canary')]",
         "('password', 'canary')",
         "basic Y2FuYXJ5canary==",
+        "Basic\tY2FuYXJ5canary==",
+        "GET ?[a]=canary failed",
+        "GET ?-a=canary failed",
         "(IntegrityError) UNIQUE\n[SQL: INSERT INTO t VALUES ('canary', ?)]\n(Background on this error)",
         "[SQL: SELECT 'canary']",
         "-----BEGIN RSA PRIVATE KEY-----\ncanary\n-----END RSA PRIVATE KEY-----",
@@ -138,6 +141,15 @@ def test_long_text() -> None:
     assert scrub_attributes({"db.query.text": "SELECT " + "x" * 100_000})[1] == ["attributes.db.query.text"]
 
 
+def test_key_in_long_text() -> None:
+    """Of a private key no line is left where its first one is what a long text loses."""
+    lines = "".join(f"canary{number:058}\n" for number in range(25))
+    key = f"-----BEGIN PRIVATE KEY-----\n{lines}-----END PRIVATE KEY-----"
+    for before in range(MAX_TEXT // 2 - 100, MAX_TEXT // 2):
+        text = "a" * before + key
+        assert "canary" not in scrub_text(text + "b" * (MAX_TEXT + 40 - len(text)))[0]
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -164,8 +176,8 @@ def test_text_made_to_be_slow(monkeypatch: pytest.MonkeyPatch, text: str) -> Non
 
 
 _ONE_PATTERN = re.compile(
-    r"://|\?\w|\[SQL: |passw|pwd|secret|token|api[-_]?key|private|access[-_]?key|credential|authorization|cookie"
-    r"|bearer|basic |cvv|cvc|session|eyJ|\d[ -]?\d{3}[ -]?\d{4}",
+    r"://|\?[\w.\-\[\]]|\[SQL: |passw|pwd|secret|token|api[-_]?key|private|access[-_]?key|credential|authorization"
+    r"|cookie|bearer|basic|cvv|cvc|session|eyJ|\d[ -]?\d{3}[ -]?\d{4}",
     re.IGNORECASE,
 )
 
