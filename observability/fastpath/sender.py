@@ -242,7 +242,7 @@ class Sender:
                 if self._store(body, items):
                     self._wait_with_stored(outcome)
                     return True
-                outcome = self._deliver(body)
+                outcome = self._deliver(body, tried=outcome)
         except Exception as error:  # whatever it is, the thread goes on
             _logger.exception("%s could not be sent", self._destination.signal.value)
             outcome = Outcome(type(error).__name__)
@@ -312,8 +312,8 @@ class Sender:
         self._resume_at = now + self._delay(outcome)
         self._asked_until = self._resume_at if outcome.retry_after_s is not None else now
 
-    def _deliver(self, body: bytes, *, once: bool = False) -> Outcome:
-        """Post until it succeeds, can never succeed, or the time is over."""
+    def _deliver(self, body: bytes, *, once: bool = False, tried: Outcome | None = None) -> Outcome:
+        """Post until it succeeds, can never succeed, or the time is over; `tried` says that it was posted just now."""
         body = self._destination.compress(body)
         give_up_at = time.monotonic() + self._retry_for_s
         while True:
@@ -321,7 +321,8 @@ class Sender:
             if left_s <= 0:
                 return Outcome("shutdown", retryable=True)
             ending = self._stopping.is_set()
-            outcome = self._destination.post(body, min(self._destination.timeout_s, left_s))
+            outcome = tried or self._destination.post(body, min(self._destination.timeout_s, left_s))
+            tried = None
             if not outcome.retryable:
                 self._next_delay_s = self._first_delay_s
             if once or not outcome.retryable:

@@ -348,6 +348,15 @@ def test_spool_without_room(start: Start, receiver: Receiver, counts: Counts, tm
     assert (receiver.names(), counts()["exporter.span.exported", None]) == (["a"] * 4, 1)
 
 
+def test_asked_to_wait_without_room(start: Start, receiver: Receiver, tmp_path: Path) -> None:
+    """Without room on disk no attempt comes before the time that the receiver asks for either."""
+    sender = start(spool=Spool(tmp_path, max_bytes=0), retry_for_s=0.05)
+    receiver.answers += [Answer(429, {"retry-after": "3600"})]
+    _add(sender, "a")
+    assert not sender.flush(5)
+    assert len(receiver.requests) == 1
+
+
 def test_stored_too_large(start: Start, receiver: Receiver, counts: Counts, tmp_path: Path) -> None:
     """What waited on disk is sent in halves too where the receiver wants that."""
     sender = start(spool=Spool(tmp_path), first_delay_s=60)
