@@ -23,7 +23,7 @@ from opentelemetry.trace import SpanContext
 
 from observability.fastpath.attributes import MAX_REMEMBERED_CHARACTERS, MAX_REMEMBERED_INT, remember
 from observability.requests import current_route
-from observability.scrub import scrub_attribute, scrub_attributes, scrub_text
+from observability.scrub import is_secret, scrub_attribute, scrub_attributes, scrub_text
 from observability.telemetry import SCRUBBED
 
 ROUTE: Final = "http.route"
@@ -178,7 +178,8 @@ class JsonFormatter(logging.Formatter):
             elif len(value) <= MAX_REMEMBERED_CHARACTERS:
                 remember(self._texts, (key, value), text)
             return text
-        if value is not None and not isinstance(value, (bool, int, float)):
+        plain = not is_secret(key) if type(value) is int else value is None or isinstance(value, (bool, float))
+        if not plain:
             cleaned, paths = scrub_attributes({key: value})
             cut += paths
             value = cleaned[key]

@@ -101,7 +101,7 @@ def scrub_attributes(attributes: Mapping[str, Any], *, at: str = "attributes") -
 
 def scrub_attribute(name: str, text: str) -> tuple[str, bool]:
     """Clean the text that is one attribute's value, as `scrub_attributes` does; the second value tells of a cut."""
-    if _is_secret(name):
+    if is_secret(name):
         return REDACTED, text != REDACTED
     return _string(name, text)
 
@@ -155,18 +155,21 @@ def _remember(text: str) -> None:
 
 
 @lru_cache(maxsize=4096)
-def _is_secret(name: str) -> bool:
+def is_secret(name: str) -> bool:
+    """Whether a text or a whole number of this name is a secret, whatever it is."""
     return _SECRET_NAME.search(name) is not None
 
 
 def _value(name: str, value: Any, path: str, cut: list[str]) -> Any:  # noqa: ANN401 - whatever an attribute holds
-    if value is None or isinstance(value, (bool, int, float)):
+    if value is None or isinstance(value, (bool, float)):
         return value
-    if _is_secret(name):
+    if is_secret(name):
         if value in (REDACTED, [REDACTED], (REDACTED,)):
             return value
         cut.append(path)
         return [REDACTED] if isinstance(value, (list, tuple)) else REDACTED
+    if isinstance(value, int):
+        return value
     if isinstance(value, str):
         cleaned, changed = _string(name, value)
         if changed:

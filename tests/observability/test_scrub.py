@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from observability import scrub
-from observability.scrub import MAX_TEXT, scrub_attributes, scrub_sql, scrub_text, scrub_url
+from observability.scrub import MAX_TEXT, REDACTED, scrub_attributes, scrub_sql, scrub_text, scrub_url
 
 
 @pytest.mark.parametrize(
@@ -108,10 +108,12 @@ def test_attributes() -> None:
         "harmless": b"abc",
         "secretary": "Kim",
         "http.response.status_code": 200,
+        "card_number": 4242,
+        "has_password": True,
     }
     clean, cut = scrub_attributes(attributes)
     assert "canary" not in str(clean)
-    assert clean["http.response.status_code"] == 200
+    assert (clean["http.response.status_code"], clean["card_number"], clean["has_password"]) == (200, REDACTED, True)
     assert (clean["harmless"], clean["secretary"]) == (b"abc", "Kim")
     assert cut == [
         "attributes.url.full",
@@ -120,6 +122,7 @@ def test_attributes() -> None:
         "attributes.nested.items[0]",
         "attributes.nested.(1, 2)",
         "attributes.object",
+        "attributes.card_number",
     ]
 
 
