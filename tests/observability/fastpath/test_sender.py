@@ -371,6 +371,20 @@ def test_stored_too_large(start: Start, receiver: Receiver, counts: Counts, tmp_
     assert counts()["exporter.span.inflight", None] == 0
 
 
+def test_stored_damaged(start: Start, receiver: Receiver, counts: Counts, tmp_path: Path) -> None:
+    """What is damaged on disk, so that it has no halves, is counted as lost; what comes later is sent."""
+    spool = Spool(tmp_path)
+    spool.add(b"\xff" * 60, 5)
+    receiver.max_bytes = 50
+    sender = start(spool=spool)
+    sender.flush(5)
+    assert counts()["exporter.span.exported", "DecodeError"] == 5
+    _add(sender, "a")
+    assert sender.flush(5)
+    assert counts()["exporter.span.exported", None] == 1
+    assert counts()["exporter.span.inflight", None] == 0
+
+
 def test_stored_refused(start: Start, receiver: Receiver, counts: Counts, tmp_path: Path) -> None:
     """What waited on disk and is refused for good, or cannot be read, is counted and keeps nothing else waiting."""
     spool = Spool(tmp_path)
