@@ -179,8 +179,12 @@ class Export(LoggingHandler):
         """Hand a record on, the SDK's way."""
         try:
             super().emit(_plain(record))
-        except Exception as error:  # noqa: BLE001 - whatever the arguments raise
-            super().emit(_unrenderable(record, error))
+        except Exception as error:  # noqa: BLE001 - whatever the arguments raise, or a processor
+            told = _unrenderable(record, error)
+            try:
+                super().emit(told)
+            except Exception:  # noqa: BLE001 - it was a processor
+                self.handleError(told)
 
 
 class PipelineComplaints(logging.Filter):
