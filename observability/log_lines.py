@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from json.encoder import encode_basestring as _quoted
+from json.encoder import encode_basestring_ascii as _quoted_ascii
 from typing import Any, Final
 
 from opentelemetry import trace
@@ -22,13 +23,15 @@ from opentelemetry.trace import SpanContext
 
 from observability.fastpath.attributes import MAX_REMEMBERED_CHARACTERS, MAX_REMEMBERED_INT, remember
 from observability.requests import current_route
-from observability.scrub import scrub_attribute, scrub_attributes, scrub_text
+from observability.scrub import is_secret, scrub_attribute, scrub_attributes, scrub_text
 from observability.telemetry import SCRUBBED
 
 ROUTE: Final = "http.route"
 
 # C0 and C1 controls, DEL, marks and overrides of writing direction, line and paragraph separators, BOM, surrogates.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+
+_BEYOND_ASCII = re.compile("[^\x00-\x7f]")
 
 _NO_JSON = ("NaN", "Infinity")  # what json writes for numbers that JSON does not have
 
@@ -175,7 +178,8 @@ class JsonFormatter(logging.Formatter):
             elif len(value) <= MAX_REMEMBERED_CHARACTERS:
                 remember(self._texts, (key, value), text)
             return text
-        if value is not None and not isinstance(value, (bool, int, float)):
+        plain = not is_secret(key) if type(value) is int else value is None or isinstance(value, (bool, float))
+        if not plain:
             cleaned, paths = scrub_attributes({key: value})
             cut += paths
             value = cleaned[key]
@@ -233,6 +237,11 @@ def escape(text: str) -> str:
     if text.isprintable():  # none of them is
         return text
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def escape_beyond_ascii(line: str) -> str:
+    r"""Write each character that a stream of another encoding may not have as its `\uXXXX` escape, as JSON does."""
+    return _BEYOND_ASCII.sub(lambda match: _quoted_ascii(match[0])[1:-1], line)
 
 
 def _extras(fields: dict[str, Any]) -> dict[str, Any]:

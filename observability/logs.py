@@ -17,7 +17,15 @@ from opentelemetry._logs import LoggerProvider, NoOpLogger, get_logger
 from opentelemetry.instrumentation.logging.handler import LoggingHandler
 
 from observability.fastpath.attributes import remember
-from observability.log_lines import ROUTE, STANDARD, JsonFormatter, PrettyFormatter, Reading, read
+from observability.log_lines import (
+    ROUTE,
+    STANDARD,
+    JsonFormatter,
+    PrettyFormatter,
+    Reading,
+    escape_beyond_ascii,
+    read,
+)
 from observability.requests import was_logged
 
 LogFormat = Literal["json", "pretty"]
@@ -127,10 +135,13 @@ class RootHandler(logging.Handler):
             line = self._layout.format(_unrenderable(record, error))
         with self.lock:  # type: ignore[union-attr]  # each handler has one, which is a new one in a forked process
             try:
-                stream.write(line + "\n")
+                try:
+                    stream.write(line + "\n")
+                except UnicodeEncodeError:  # nothing is written yet
+                    stream.write(escape_beyond_ascii(line) + "\n")
                 stream.flush()
-            except (OSError, ValueError):
-                self.handleError(record)
+            except (OSError, ValueError) as error:
+                self.handleError(_unrenderable(record, error))  # which shows arguments as they are
 
     def _source(self, name: str) -> Source:
         source: Source = "server" if name == "uvicorn.error" else "service"
@@ -168,8 +179,12 @@ class Export(LoggingHandler):
         """Hand a record on, the SDK's way."""
         try:
             super().emit(_plain(record))
-        except Exception as error:  # noqa: BLE001 - whatever the arguments raise
-            super().emit(_unrenderable(record, error))
+        except Exception as error:  # noqa: BLE001 - whatever the arguments raise, or a processor
+            told = _unrenderable(record, error)
+            try:
+                super().emit(told)
+            except Exception:  # noqa: BLE001 - it was a processor
+                self.handleError(told)
 
 
 class PipelineComplaints(logging.Filter):

@@ -40,7 +40,7 @@ _NAMES_WITH_RULES = frozenset({"http.target", "http.url", "url.full"}) | _SQL_NA
 # digits are zeros: for words a search of each takes a tenth of the time of one pattern for all of them.
 _HINTS = (
     *("?", "0000000", "000 0000", "000-0000", "://", "[sql: ", "key", "passw", "pwd", "secret", "token", "private"),
-    *("credential", "cookie", "authorization", "bearer", "basic ", "cv", "session", "eyj"),
+    *("credential", "cookie", "authorization", "bearer", "basic", "cv", "session", "eyj"),
 )
 _FOLDED = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ123456789", b"abcdefghijklmnopqrstuvwxyz000000000")
 
@@ -48,9 +48,9 @@ _FOLDED = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ123456789", b"abcdefghijkl
 _SUSPICIOUS_WORDS = (
     *("://", "[sql: ", "passw", "pwd", "secret", "token", "private", "credential", "authorization", "cookie"),
     *("api-key", "api_key", "apikey", "access-key", "access_key", "accesskey"),
-    *("bearer", "basic ", "cvv", "cvc", "session", "eyj"),
+    *("bearer", "basic", "cvv", "cvc", "session", "eyj"),
 )
-_SUSPICIOUS_QUERY = re.compile(r"\?\w")
+_SUSPICIOUS_QUERY = re.compile(r"\?[\w.\-\[\]]")
 _SUSPICIOUS_DIGITS = re.compile(r"\d[ -]?\d{3}[ -]?\d{4}")
 # Letters that count as one of those words' where case does not matter, and have another one in lower case.
 _AS_GOOD_AS = str.maketrans("\u0130\u0131\u017f", "iis")
@@ -72,6 +72,7 @@ _PAIR = re.compile(
 )
 _JWT = re.compile(r"(?<![\w-])eyJ[\w-]{8,}\.[\w-]{4,}\.[\w-]*")
 _PEM = re.compile(r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,30}PRIVATE KEY-----|\Z)", re.DOTALL)
+_PEM_END = "PRIVATE KEY-----"
 _CARD = re.compile(r"(?<![\w.-])\d(?:[ -]?\d){12,18}(?![\w-])")
 _SQL_BLOCK = "[SQL: "
 _SQL_NOISE = re.compile(r"/\*.*?(?:\*/|\Z)|--[^\n]*", re.DOTALL)
@@ -100,7 +101,7 @@ def scrub_attributes(attributes: Mapping[str, Any], *, at: str = "attributes") -
 
 def scrub_attribute(name: str, text: str) -> tuple[str, bool]:
     """Clean the text that is one attribute's value, as `scrub_attributes` does; the second value tells of a cut."""
-    if _is_secret(name):
+    if is_secret(name):
         return REDACTED, text != REDACTED
     return _string(name, text)
 
@@ -111,6 +112,8 @@ def scrub_text(text: str) -> tuple[str, bool]:
     if short and text in _clean:
         return text, False
     shortened = _shorten(text)
+    if shortened is not text and _PEM_END in text:
+        shortened = _shorten(_PEM.sub(REDACTED, text))  # or a key might be left whose first line was not
     if not (_may_be_suspicious(shortened) and _is_suspicious(shortened)):
         if short and type(text) is str:
             _remember(text)
@@ -152,18 +155,21 @@ def _remember(text: str) -> None:
 
 
 @lru_cache(maxsize=4096)
-def _is_secret(name: str) -> bool:
+def is_secret(name: str) -> bool:
+    """Whether a text or a whole number of this name is a secret, whatever it is."""
     return _SECRET_NAME.search(name) is not None
 
 
 def _value(name: str, value: Any, path: str, cut: list[str]) -> Any:  # noqa: ANN401 - whatever an attribute holds
-    if value is None or isinstance(value, (bool, int, float)):
+    if value is None or isinstance(value, (bool, float)):
         return value
-    if _is_secret(name):
+    if is_secret(name):
         if value in (REDACTED, [REDACTED], (REDACTED,)):
             return value
         cut.append(path)
         return [REDACTED] if isinstance(value, (list, tuple)) else REDACTED
+    if isinstance(value, int):
+        return value
     if isinstance(value, str):
         cleaned, changed = _string(name, value)
         if changed:

@@ -157,10 +157,10 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     """What the services of this test tell; nothing of it outlives the test."""
     import opentelemetry.sdk.trace as sdk_trace
     from opentelemetry.instrumentation.logging.handler import LoggingHandler
-    from starlette.background import BackgroundTask
 
     from observability.events import telemetry as events
 
+    _forget_background_tasks()  # a test without this fixture may have been the first
     recorder = Recorder()
     # The SDK takes no clock: it reads this name whenever a span starts, ends or has an event.
     ticks = itertools.count(1_700_000_000_000_000_000, 1_000_000)
@@ -179,7 +179,13 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     root.removeHandler(handler)
     root.setLevel(level)
     httpx_logger.setLevel(httpx_level)
-    # contrib gives background tasks the tracer of the first application of the process, for good.
+    _forget_background_tasks()
+
+
+def _forget_background_tasks() -> None:
+    """Undo that contrib gives background tasks the tracer of the first application of the process, for good."""
+    from starlette.background import BackgroundTask
+
     if (original := vars(BackgroundTask).get("_otel_original_call")) is not None:
         BackgroundTask.__call__ = original  # type: ignore[method-assign]
         delattr(BackgroundTask, "_otel_original_call")

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from opentelemetry.attributes import BoundedAttributes
 
 from observability.fastpath.wire import ONE_BYTE_LENGTH, double, field, int64, varint
-from observability.scrub import scrub_attribute, scrub_attributes
+from observability.scrub import REDACTED, is_secret, scrub_attribute, scrub_attributes
 from observability.telemetry import SCRUBBED
 
 MAX_REMEMBERED: Final = 4096
@@ -57,7 +57,7 @@ class Attributes:
             if kind is str:
                 encoded = texts.get(pair) or self._text(pair, cut, at)
             elif kind is int:
-                encoded = ints.get(pair) or self._int(pair)
+                encoded = ints.get(pair) or self._int(pair, cut, at)
             elif kind is float:
                 encoded = self._float(pair)
             else:
@@ -104,8 +104,11 @@ class Attributes:
         remember(self._texts, pair, encoded)
         return encoded
 
-    def _int(self, pair: tuple[str, int]) -> bytes:
+    def _int(self, pair: tuple[str, int], cut: list[str], at: str) -> bytes:
         key, value = pair
+        if is_secret(key):
+            cut.append(f"{at}.{key}")
+            return plain({key: REDACTED}, self._tag)
         head, room = self._head(key)
         if not 0 <= value <= MAX_REMEMBERED_INT or room < _MOST_VARINT:
             return plain({key: value}, self._tag)
@@ -123,7 +126,7 @@ class Attributes:
 
     def _other(self, pair: tuple[str, Any], cut: list[str], at: str) -> bytes:
         key, value = pair
-        if value is not None and not isinstance(value, (bool, int, float)):
+        if value is not None and not isinstance(value, (bool, float)):
             scrubbed, found = scrub_attributes({key: value}, at=at)
             if found:
                 cut.extend(found)

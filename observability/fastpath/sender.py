@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from google.protobuf.message import DecodeError
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from observability.fastpath.buffer import NO_ROOM, ROOM_AND_DUE, Buffer, Entry
@@ -242,14 +243,21 @@ class Sender:
                 if self._store(body, items):
                     self._wait_with_stored(outcome)
                     return True
-                outcome = self._deliver(body)
+                outcome = self._deliver(body, tried=outcome)
         except Exception as error:  # whatever it is, the thread goes on
             _logger.exception("%s could not be sent", self._destination.signal.value)
             outcome = Outcome(type(error).__name__)
         if outcome.too_large and items > 1:
-            first, second = halves(self._destination.signal, body)
-            return self._send(*first) & self._send(*second)  # both, whatever becomes of the first
+            return self._send_halves(body, items)
         return self._tell(items, outcome, time.monotonic() - began)
+
+    def _send_halves(self, body: bytes, items: int) -> bool:
+        """Send two requests in the place of one that is too large; False if some of it is lost."""
+        try:
+            first, second = halves(self._destination.signal, body)
+        except DecodeError as error:  # a file that was damaged when the machine went down
+            return self._tell(items, Outcome(type(error).__name__, message=str(error)), 0.0)
+        return self._send(*first) & self._send(*second)  # both, whatever becomes of the first
 
     def _tell(self, items: int, outcome: Outcome, seconds: float) -> bool:
         """Count what came of a request and log what is lost; False if something is."""
@@ -302,8 +310,7 @@ class Sender:
             spool.remove()
             self._tally.resumed(stored.items)
             if outcome.too_large and stored.items > 1:
-                for half in halves(self._destination.signal, body):
-                    self._send(*half)
+                self._send_halves(body, stored.items)
             else:
                 self._tell(stored.items, outcome, time.monotonic() - began)
 
@@ -312,8 +319,8 @@ class Sender:
         self._resume_at = now + self._delay(outcome)
         self._asked_until = self._resume_at if outcome.retry_after_s is not None else now
 
-    def _deliver(self, body: bytes, *, once: bool = False) -> Outcome:
-        """Post until it succeeds, can never succeed, or the time is over."""
+    def _deliver(self, body: bytes, *, once: bool = False, tried: Outcome | None = None) -> Outcome:
+        """Post until it succeeds, can never succeed, or the time is over; `tried` says that it was posted just now."""
         body = self._destination.compress(body)
         give_up_at = time.monotonic() + self._retry_for_s
         while True:
@@ -321,7 +328,8 @@ class Sender:
             if left_s <= 0:
                 return Outcome("shutdown", retryable=True)
             ending = self._stopping.is_set()
-            outcome = self._destination.post(body, min(self._destination.timeout_s, left_s))
+            outcome = tried or self._destination.post(body, min(self._destination.timeout_s, left_s))
+            tried = None
             if not outcome.retryable:
                 self._next_delay_s = self._first_delay_s
             if once or not outcome.retryable:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from datetime import timedelta
 from functools import partial
 from http.cookiejar import CookieJar
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -146,6 +148,13 @@ class _Client(httpx.AsyncClient):
     @cookies.setter
     def cookies(self, cookies: httpx.Cookies | dict[str, str] | list[tuple[str, str]] | CookieJar) -> None:
         self._own_cookies = _Cookies(cookies)
+
+    async def send(self, request: httpx.Request, **settings: Any) -> httpx.Response:  # noqa: ANN401 - httpx's
+        began = perf_counter()
+        response = await super().send(request, **settings)
+        # httpx tells it when an answer is closed, which one that was read whole is before it looks.
+        response.elapsed = timedelta(seconds=perf_counter() - began)
+        return response
 
     def build_request(self, method: str, url: httpx.URL | str, **settings: Any) -> httpx.Request:  # noqa: ANN401
         if not isinstance(url, str) or settings.get("params") is not None or self.params or len(url) > _MAX_URL_CHARS:

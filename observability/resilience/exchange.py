@@ -48,7 +48,7 @@ class WholeExchange(httpx.AsyncBaseTransport):
         try:
             response = await self._inner.handle_async_request(request)
             try:
-                return await self._whole(response)
+                return await self._whole(request, response)
             finally:
                 await response.aclose()
         except asyncio.CancelledError:
@@ -62,7 +62,9 @@ class WholeExchange(httpx.AsyncBaseTransport):
         """Close the connections."""
         await self._inner.aclose()
 
-    async def _whole(self, response: httpx.Response) -> httpx.Response:
+    async def _whole(self, request: httpx.Request, response: httpx.Response) -> httpx.Response:
+        if request.method == "HEAD" or response.status_code == httpx.codes.NOT_MODIFIED:
+            return _bodiless(response)
         encoded = "content-encoding" in response.headers
         if not encoded and isinstance(response.stream, httpx.ByteStream):  # it has come whole with its head
             return self._at_hand(response, response.stream)
@@ -92,6 +94,13 @@ class WholeExchange(httpx.AsyncBaseTransport):
     def _bound(self, length: int) -> None:
         if length > self._max_answer_bytes:
             raise AnswerTooLarge(f"the answer is longer than {self._max_answer_bytes} bytes")
+
+
+def _bodiless(response: httpx.Response) -> httpx.Response:
+    """One whose headers tell of the body that a GET would be given, so that they stay as they are."""
+    bodiless = httpx.Response(response.status_code, content=b"", extensions=response.extensions)
+    bodiless.headers = response.headers
+    return bodiless
 
 
 def _plain(response: httpx.Response, body: bytes) -> httpx.Response:

@@ -67,6 +67,21 @@ class Received:
         self._connection.close()
 
 
+class Connector(aiohttp.TCPConnector):
+    """Gives no kept connection away on which something came that nobody asked for.
+
+    aiohttp would take that for the answer to the next request.
+    """
+
+    async def _get(self, *arguments: Any) -> aiohttp.connector.Connection | None:  # noqa: ANN401 - of aiohttp
+        while (connection := await super()._get(*arguments)) is not None:
+            protocol = connection.protocol
+            if protocol is not None and not protocol.should_close and not protocol.writing_paused:
+                return connection
+            connection.close()
+        return None
+
+
 class KeptConnections:
     """The connections that a connector keeps, by the servers that they go to.
 
@@ -74,18 +89,18 @@ class KeptConnections:
         connector: Keeps them.
     """
 
-    def __init__(self, connector: aiohttp.BaseConnector) -> None:
+    def __init__(self, connector: Connector) -> None:
         self._connector: Any = connector
         self._keys: dict[tuple[str, bytes], ConnectionKey] = {}
         self._unanswered: set[asyncio.WriteTransport] = set()
 
     @classmethod
-    def of(cls, connector: aiohttp.BaseConnector) -> Self | None:
+    def of(cls, connector: Connector) -> Self | None:
         """Those of a connector; None if this version of aiohttp is not the one that is known here."""
-        get = getattr(connector, "_get", None)
+        get = getattr(aiohttp.TCPConnector, "_get", None)
         known = (
             inspect.iscoroutinefunction(get)
-            and list(inspect.signature(get).parameters) == ["key", "traces"]
+            and list(inspect.signature(get).parameters) == ["self", "key", "traces"]
             and inspect.signature(ResponseHandler.set_response_params).parameters.keys() >= _PARAMETERS
         )
         if not known:
@@ -117,11 +132,7 @@ class KeptConnections:
             return None
         protocol: ResponseHandler = connection.protocol
         transport = protocol.transport
-        if (
-            transport is None or protocol.should_close or protocol.writing_paused
-        ):  # the server has sent what nobody asked
-            connection.close()
-            return None
+        assert transport is not None  # noqa: S101 - or the connector would not have given it away
         protocol.set_response_params(
             skip_payload=request.method == "HEAD",
             read_until_eof=True,
@@ -135,6 +146,7 @@ class KeptConnections:
             transport.write(message)
             head, content = await protocol.read()
             while head.code < 200 and head.code != 101:  # noqa: PLR2004 - interim answers
+                protocol.start_timeout()  # which an answer without a body has ended
                 head, content = await protocol.read()
         except BaseException:
             transport.abort()  # close() would wait for a server that does not read

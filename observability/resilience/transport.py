@@ -28,7 +28,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from observability.resilience.kept_connections import KeptConnections, Received, encode
+from observability.resilience.kept_connections import Connector, KeptConnections, Received, encode
 
 if TYPE_CHECKING:
     from aiohttp.client_reqrep import ConnectionKey
@@ -160,7 +160,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         loop = asyncio.get_running_loop()
         if self._session is None:
             self._loop = loop
-            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=self._keepalive_expiry)
+            connector = Connector(limit=0, keepalive_timeout=self._keepalive_expiry)
             self._kept = KeptConnections.of(connector)
             self._session = aiohttp.ClientSession(
                 connector=connector,

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from observability import log_lines
 from observability.log_lines import JsonFormatter, PrettyFormatter, escape
-from observability.scrub import scrub_attributes, scrub_text
+from observability.scrub import REDACTED, scrub_attributes, scrub_text
 from observability.telemetry import SCRUBBED
 from tests.observability.fastpath.values import TEXTS, values
 
@@ -123,7 +123,9 @@ def test_numbers_that_json_lacks() -> None:
 
 def test_cuts_are_named() -> None:
     """A line names what was cut from its extras, by path."""
-    assert json.loads(JsonFormatter("s").format(_record("x", password="canary")))[SCRUBBED] == ["attributes.password"]
+    for secret in ("canary", 1234):
+        line = json.loads(JsonFormatter("s").format(_record("x", password=secret)))
+        assert (line["password"], line[SCRUBBED]) == (REDACTED, ["attributes.password"])
 
 
 FORMATTER = JsonFormatter("s")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import uvicorn.config
-from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs import LoggerProvider, ReadWriteLogRecord
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 
 from observability.export import ScrubbingLogExporter
@@ -156,12 +156,44 @@ def test_line_is_out() -> None:
 
 @pytest.mark.usefixtures("root")
 def test_stream_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
-    """A stream that is closed or full breaks no request; `logging` tells of it in its own way."""
+    """A stream that is closed or full breaks no request; `logging` tells of it in its own way, without arguments."""
     stream = io.StringIO()
     configure_logging("orders", LoggerProvider(shutdown_on_exit=False), stream=stream)
     stream.close()
+    secret = "".join(["hun", "ter2"])  # since source lines are shown, too
+    logging.getLogger("app").info("one with password=%s", secret)
+    told = capsys.readouterr().err
+    assert "--- Logging error ---" in told
+    assert secret not in told
+
+
+@pytest.mark.usefixtures("root")
+def test_processor_that_fails(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor that raises breaks no request; `logging` tells of it in its own way, and the line is written."""
+
+    def fail(_record: ReadWriteLogRecord) -> None:
+        raise RuntimeError("a mistake")
+
+    processor = SimpleLogRecordProcessor(InMemoryLogRecordExporter())  # type: ignore[no-untyped-call]
+    monkeypatch.setattr(processor, "on_emit", fail)
+    provider = LoggerProvider(shutdown_on_exit=False)
+    provider.add_log_record_processor(processor)
+    stream = io.StringIO()
+    configure_logging("orders", provider, stream=stream)
     logging.getLogger("app").info("one")
-    assert "--- Logging error ---" in capsys.readouterr().err
+    assert "RuntimeError: a mistake" in capsys.readouterr().err
+    assert '"message": "one"' in stream.getvalue()
+
+
+@pytest.mark.usefixtures("root")
+def test_stream_of_ascii() -> None:
+    """A stream that cannot hold a line's characters holds their escapes."""
+    written = io.BytesIO()
+    configure_logging(
+        "orders", LoggerProvider(shutdown_on_exit=False), stream=io.TextIOWrapper(written, encoding="ascii")
+    )
+    logging.getLogger("app").info("grün 🦉")
+    assert json.loads(written.getvalue())["message"] == "grün 🦉"
 
 
 def test_filter(root: logging.Logger) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from observability import scrub
-from observability.scrub import MAX_TEXT, scrub_attributes, scrub_sql, scrub_text, scrub_url
+from observability.scrub import MAX_TEXT, REDACTED, scrub_attributes, scrub_sql, scrub_text, scrub_url
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,9 @@ def test_url(url: str, clean: str) -> None:
         "[(b'cookie', b's=canary')]",
         "('password', 'canary')",
         "basic Y2FuYXJ5canary==",
+        "Basic\tY2FuYXJ5canary==",
+        "GET ?[a]=canary failed",
+        "GET ?-a=canary failed",
         "(IntegrityError) UNIQUE\n[SQL: INSERT INTO t VALUES ('canary', ?)]\n(Background on this error)",
         "[SQL: SELECT 'canary']",
         "-----BEGIN RSA PRIVATE KEY-----\ncanary\n-----END RSA PRIVATE KEY-----",
@@ -105,10 +108,12 @@ def test_attributes() -> None:
         "harmless": b"abc",
         "secretary": "Kim",
         "http.response.status_code": 200,
+        "card_number": 4242,
+        "has_password": True,
     }
     clean, cut = scrub_attributes(attributes)
     assert "canary" not in str(clean)
-    assert clean["http.response.status_code"] == 200
+    assert (clean["http.response.status_code"], clean["card_number"], clean["has_password"]) == (200, REDACTED, True)
     assert (clean["harmless"], clean["secretary"]) == (b"abc", "Kim")
     assert cut == [
         "attributes.url.full",
@@ -117,6 +122,7 @@ def test_attributes() -> None:
         "attributes.nested.items[0]",
         "attributes.nested.(1, 2)",
         "attributes.object",
+        "attributes.card_number",
     ]
 
 
@@ -136,6 +142,15 @@ def test_long_text() -> None:
     assert clean.endswith("x end")
     assert " … 83626 characters … " in clean
     assert scrub_attributes({"db.query.text": "SELECT " + "x" * 100_000})[1] == ["attributes.db.query.text"]
+
+
+def test_key_in_long_text() -> None:
+    """Of a private key no line is left where its first one is what a long text loses."""
+    lines = "".join(f"canary{number:058}\n" for number in range(25))
+    key = f"-----BEGIN PRIVATE KEY-----\n{lines}-----END PRIVATE KEY-----"
+    for before in range(MAX_TEXT // 2 - 100, MAX_TEXT // 2):
+        text = "a" * before + key
+        assert "canary" not in scrub_text(text + "b" * (MAX_TEXT + 40 - len(text)))[0]
 
 
 @pytest.mark.parametrize(
@@ -164,8 +179,8 @@ def test_text_made_to_be_slow(monkeypatch: pytest.MonkeyPatch, text: str) -> Non
 
 
 _ONE_PATTERN = re.compile(
-    r"://|\?\w|\[SQL: |passw|pwd|secret|token|api[-_]?key|private|access[-_]?key|credential|authorization|cookie"
-    r"|bearer|basic |cvv|cvc|session|eyJ|\d[ -]?\d{3}[ -]?\d{4}",
+    r"://|\?[\w.\-\[\]]|\[SQL: |passw|pwd|secret|token|api[-_]?key|private|access[-_]?key|credential|authorization"
+    r"|cookie|bearer|basic|cvv|cvc|session|eyJ|\d[ -]?\d{3}[ -]?\d{4}",
     re.IGNORECASE,
 )
 

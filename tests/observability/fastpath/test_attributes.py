@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from observability.fastpath import attributes as attributes_module
-from observability.fastpath.attributes import Attributes
+from observability.fastpath.attributes import Attributes, plain
+from observability.scrub import REDACTED
 
 
 def test_bounded() -> None:
@@ -20,8 +21,12 @@ def test_bounded() -> None:
 def test_secrets_are_not_remembered() -> None:
     """What was cut is nowhere kept in the clear."""
     encoder = Attributes(b"\x4a")
-    encoder.add({"password": "canary", "url.full": "https://u:canary@host/"}, [], [])
-    assert encoder._texts == {}
+    parts: list[bytes] = []
+    cut: list[str] = []
+    encoder.add({"password": "canary", "url.full": "https://u:canary@host/", "cvv": 123}, parts, cut)
+    assert (encoder._texts, encoder._ints) == ({}, {})
+    assert cut == ["attributes.password", "attributes.url.full", "attributes.cvv"]
+    assert parts[2] == plain({"cvv": REDACTED}, b"\x4a")
 
 
 def test_equal_values_of_other_types() -> None:

@@ -348,6 +348,15 @@ def test_spool_without_room(start: Start, receiver: Receiver, counts: Counts, tm
     assert (receiver.names(), counts()["exporter.span.exported", None]) == (["a"] * 4, 1)
 
 
+def test_asked_to_wait_without_room(start: Start, receiver: Receiver, tmp_path: Path) -> None:
+    """Without room on disk no attempt comes before the time that the receiver asks for either."""
+    sender = start(spool=Spool(tmp_path, max_bytes=0), retry_for_s=0.05)
+    receiver.answers += [Answer(429, {"retry-after": "3600"})]
+    _add(sender, "a")
+    assert not sender.flush(5)
+    assert len(receiver.requests) == 1
+
+
 def test_stored_too_large(start: Start, receiver: Receiver, counts: Counts, tmp_path: Path) -> None:
     """What waited on disk is sent in halves too where the receiver wants that."""
     sender = start(spool=Spool(tmp_path), first_delay_s=60)
@@ -359,6 +368,20 @@ def test_stored_too_large(start: Start, receiver: Receiver, counts: Counts, tmp_
     assert sender.flush(5)
     taken = [body for _, body in receiver.requests if len(body) <= receiver.max_bytes]
     assert (len(taken), counts()["exporter.span.exported", None]) == (4, 4)
+    assert counts()["exporter.span.inflight", None] == 0
+
+
+def test_stored_damaged(start: Start, receiver: Receiver, counts: Counts, tmp_path: Path) -> None:
+    """What is damaged on disk, so that it has no halves, is counted as lost; what comes later is sent."""
+    spool = Spool(tmp_path)
+    spool.add(b"\xff" * 60, 5)
+    receiver.max_bytes = 50
+    sender = start(spool=spool)
+    sender.flush(5)
+    assert counts()["exporter.span.exported", "DecodeError"] == 5
+    _add(sender, "a")
+    assert sender.flush(5)
+    assert counts()["exporter.span.exported", None] == 1
     assert counts()["exporter.span.inflight", None] == 0
 
 

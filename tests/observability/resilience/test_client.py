@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -314,6 +315,13 @@ async def test_cookies() -> None:
         client.cookies = {"c": "2"}
         await client.get("/")
     assert [request.headers.get("cookie") for request in inventory.requests] == [None, "a=1", "a=1", "a=1; b=1", "c=2"]
+
+
+async def test_elapsed(recorder: Recorder) -> None:
+    """An answer tells how long it took to come, as httpx's does."""
+    (answer,) = await _call(recorder, httpx.Response(200))
+    assert isinstance(answer, httpx.Response)
+    assert answer.elapsed > timedelta()
 
 
 async def test_urls() -> None:

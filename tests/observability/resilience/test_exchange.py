@@ -71,6 +71,17 @@ async def test_at_hand(headers: dict[str, str], length: str, *, settable: bool) 
         await WholeExchange(Dependency(made), 3).handle_async_request(httpx.Request("GET", "http://inventory/"))
 
 
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 304)])
+async def test_without_a_body(method: str, status: int) -> None:
+    """An answer that never has a body tells of the one that there would be."""
+    headers = {"content-length": "12345", "content-encoding": "gzip"}
+    answer = httpx.Response(status, headers=headers, stream=httpx.ByteStream(b""))
+    request = httpx.Request(method, "http://inventory/")
+    response = await WholeExchange(Dependency(answer), 4).handle_async_request(request)
+    assert (response.status_code, response.content, dict(response.headers)) == (status, b"", headers)
+    assert await response.aread() == b""
+
+
 async def test_inflated() -> None:
     """A compressed answer is inflated, once."""
     response = await _exchange(Body(gzip.compress(b"hello " * 100)), {"content-encoding": "gzip"})

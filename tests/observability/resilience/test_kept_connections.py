@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from observability.resilience.kept_connections import KeptConnections, encode
+from observability.resilience.kept_connections import Connector, KeptConnections, encode
 from observability.resilience.transport import AiohttpTransport
 from tests.observability.resilience.wire import OK, Peer, serving
 
@@ -112,38 +112,58 @@ def test_encode(headers: list[tuple[str, str]], body: bytes) -> None:
     assert b"\n" not in head.replace(b"\r\n", b"")
 
 
-async def test_unasked_answer() -> None:
-    """A connection on which the server has sent what nobody asked for is not used again."""
+@pytest.mark.parametrize("body", [b"x", b"x" * 100_000], ids=["at hand", "long"])
+@pytest.mark.parametrize("unasked", [OK.replace(b"ok", b"no"), OK[:-1]], ids=["whole", "half"])
+async def test_unasked_answer(unasked: bytes, body: bytes) -> None:
+    """A connection on which the server has sent what nobody asked for is not used again, however a request is sent."""
 
     async def play(peer: Peer) -> None:
         await peer.receive()
         await peer.send(OK)
         if len(peer.server.requests) == 1:
-            await peer.send(OK.replace(b"ok", b"no"))
+            await peer.send(unasked)
             await peer.gone()
 
     async with serving(play) as server, httpx.AsyncClient(transport=AiohttpTransport()) as client:
         await client.get(server.url)
         await asyncio.sleep(0.05)
-        assert (await client.get(server.url)).content == b"ok"
+        assert (await client.post(server.url, content=body)).content == b"ok"
         assert server.connections == 2
+
+
+async def test_silence_after_interim_answer() -> None:
+    """A server that is silent after an interim answer is waited for as long as for any other."""
+
+    async def play(peer: Peer) -> None:
+        await peer.receive()
+        await peer.send(OK)
+        await peer.receive()
+        await peer.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        await peer.gone()
+
+    timeout = httpx.Timeout(5, read=0.05)
+    async with serving(play) as server, httpx.AsyncClient(transport=AiohttpTransport(), timeout=timeout) as client:
+        await client.get(server.url)
+        async with asyncio.timeout(5):
+            with pytest.raises(httpx.ReadTimeout):
+                await client.get(server.url)
 
 
 async def test_many_servers() -> None:
     """However many servers are called, few of them are remembered."""
-    kept = KeptConnections.of(aiohttp.TCPConnector())
+    kept = KeptConnections.of(Connector())
     assert kept is not None
     for number in range(1000):
         kept.learn(httpx.URL(f"http://inventory-{number}/"), Any)  # type: ignore[arg-type]
     assert len(kept._keys) <= 256
 
 
-async def test_unknown_aiohttp(caplog: pytest.LogCaptureFixture) -> None:
+async def test_unknown_aiohttp(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another version of aiohttp sends all by its session, and the log says so."""
 
-    class Other(aiohttp.TCPConnector):
-        async def _get(self, key: Any) -> Any:  # type: ignore[override]
-            raise NotImplementedError
+    async def get(_connector: aiohttp.TCPConnector, _key: Any) -> None:
+        raise NotImplementedError
 
-    assert KeptConnections.of(Other()) is None
+    monkeypatch.setattr(aiohttp.TCPConnector, "_get", get)
+    assert KeptConnections.of(Connector()) is None
     assert "is not known" in caplog.text
