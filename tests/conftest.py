@@ -15,6 +15,11 @@ hypothesis.settings.register_profile("clearspan", deadline=None)  # a busy machi
 hypothesis.settings.load_profile("clearspan")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: tests wait for processes a third of their time."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     """Async tests run on asyncio, as the services do."""
