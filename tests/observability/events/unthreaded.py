@@ -43,10 +43,12 @@ registry.register("sqlite.unthreaded", __name__, UnthreadedSQLite.__name__)
 
 def unthreaded_engine(file: Path, *service_names: str) -> AsyncEngine:
     """A new SQLite file with the tables of services."""
-    with sa.create_engine(f"sqlite:///{file}").begin() as connection:
+    synchronous = sa.create_engine(f"sqlite:///{file}")
+    with synchronous.begin() as connection:
         for name in service_names:
             outbox_table(name).create(connection)
             inbox_table(name).create(connection)
+    synchronous.dispose()
     # One connection for all, who wait for each other here: within SQLite they would stop the event loop.
     engine = create_async_engine(
         f"sqlite+unthreaded:///{file}",
