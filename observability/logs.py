@@ -186,6 +186,9 @@ class Export(LoggingHandler):
             except Exception:  # noqa: BLE001 - it was a processor
                 self.handleError(told)
 
+    def flush(self) -> None:
+        """Nothing: `Telemetry` flushes. Contrib's starts a thread, also at the end of Python, which may refuse that."""
+
 
 class PipelineComplaints(logging.Filter):
     """Lets the telemetry pipeline's own complaints through once a minute, with the number of those held back.

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import logging.config
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,17 @@ def test_processor_that_fails(capsys: pytest.CaptureFixture[str], monkeypatch: p
 
 
 @pytest.mark.usefixtures("root")
+def test_end_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `logging` does when Python ends starts no thread, which Python may refuse by then."""
+    export = Export(LoggerProvider(shutdown_on_exit=False))
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    export.flush()
+
+
 def test_stream_of_ascii() -> None:
     """A stream that cannot hold a line's characters holds their escapes."""
     written = io.BytesIO()

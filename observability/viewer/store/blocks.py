@@ -147,9 +147,9 @@ def begins_earlier(connection: sqlite3.Connection, signal: Signal, starts: Itera
         earliest[part] = min(start_ns, earliest.get(part, start_ns))
     # A block's row is large, and is written anew for each change.
     connection.executemany(
-        f"UPDATE {signal}_blocks SET earliest_ns = ?1"
-        f" WHERE number = (SELECT block FROM {signal}_parts WHERE number = ?2) AND earliest_ns > ?1",
-        [(start_ns, part) for part, start_ns in earliest.items()],
+        f"UPDATE {signal}_blocks SET earliest_ns = ?"
+        f" WHERE number = (SELECT block FROM {signal}_parts WHERE number = ?) AND earliest_ns > ?",
+        [(start_ns, part, start_ns) for part, start_ns in earliest.items()],
     )
 
 
