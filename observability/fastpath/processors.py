@@ -7,6 +7,7 @@ from opentelemetry.sdk._logs import LogRecordProcessor, ReadWriteLogRecord
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
+from observability.fastpath.buffer import Entry
 from observability.fastpath.logs import LogEncoder
 from observability.fastpath.origin import Origins
 from observability.fastpath.sender import Sender
@@ -15,7 +16,7 @@ from observability.fastpath.spans import SpanEncoder
 
 
 class EncodingSpanProcessor(SpanProcessor):
-    """Encodes sampled spans as they end. Others that are added beside it get the same spans, as always."""
+    """Encodes sampled spans as they end, lean ones some at a time. Others beside it get the same spans, as always."""
 
     def __init__(self, sender: Sender) -> None:
         """Hand them to a sender, which is shut down with this."""
@@ -41,13 +42,8 @@ class EncodingSpanProcessor(SpanProcessor):
             self._sender.add(origin, body)
 
     def on_lean_end(self, span: LeanSpan) -> None:
-        """Encode a lean span that is sampled, as it is, where no other processor has to see it."""
-        try:
-            body = self._encoder.encode_lean(span)
-        except Exception as error:  # noqa: BLE001 - whatever a foreign value does when it is encoded
-            self._sender.drop(error)
-        else:
-            self._sender.add(span.common.origin, body)
+        """Take a lean span that is sampled, as it is, where no other processor has to see it."""
+        self._sender.add_later(self._encode_lean, span)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Send what has ended; False if that took too long or did not succeed."""
@@ -60,6 +56,9 @@ class EncodingSpanProcessor(SpanProcessor):
     def sent_all(self) -> bool:
         """Whether nothing was left unsent at the end, which the SDK's providers do not hand on."""
         return self._sent_all
+
+    def _encode_lean(self, span: LeanSpan) -> Entry:
+        return span.common.origin, self._encoder.encode_lean(span)
 
 
 class EncodingLogProcessor(LogRecordProcessor):

@@ -12,7 +12,8 @@ import logging
 from math import inf
 from struct import Struct
 from time import time_ns
-from typing import Any, Final, Self
+from types import NoneType
+from typing import Final, Self
 
 from opentelemetry._logs import get_logger
 from opentelemetry.instrumentation.log_utils import std_to_otel
@@ -22,7 +23,8 @@ from opentelemetry.semconv._incubating.attributes.event_attributes import EVENT_
 from opentelemetry.semconv.attributes.otel_attributes import OTEL_EVENT_NAME
 from opentelemetry.trace import SpanContext
 
-from observability.fastpath.attributes import Attributes, remember
+from observability.fastpath.attributes import remember
+from observability.fastpath.buffer import Entry
 from observability.fastpath.logs import body_of
 from observability.fastpath.origin import Origin
 from observability.fastpath.processors import EncodingLogProcessor
@@ -31,6 +33,14 @@ from observability.log_lines import Reading
 
 # Extras that contrib's handler or the SDK gives another place, or none.
 _OTHERS: Final = frozenset({"", "getMessage", EVENT_NAME, OTEL_EVENT_NAME})
+
+_PLAIN: Final = frozenset({bool, int, float, NoneType})
+"""Types whose values are taken as they are; so is a text that is not too long."""
+
+_LATEST: Final = 0xFFFF_FFFF_FFFF_FFFF
+
+_Plain = tuple[Origin, int, int, bytes, Reading]
+"""Where a record is from, its time, when it was seen, both in ns, its severity's fields, what it says."""
 
 _SEVERITY_TEXTS: Final = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 
@@ -46,10 +56,11 @@ class Records:
         self._provider = provider
         self._processors = provider._multi_log_record_processor  # noqa: SLF001 - asked for each record: see `of`
         self._alone = self._processors._log_record_processors  # noqa: SLF001 - the same
-        self._created, self._add = processor.sender.created, processor.sender.add
+        self._created, self._add_later = processor.sender.created, processor.sender.add_later
         self._encoder = processor.encoder
         self._origin_of = processor.origins.of
-        self._attributes = _PlainAttributes(limits.max_log_record_attribute_length)
+        self._attributes = processor.encoder.attributes
+        self._max_length = inf if (most := limits.max_log_record_attribute_length) is None else most
         self._max_attributes = inf if (most := limits.max_log_record_attributes) is None else most
         self._loggers: dict[str, tuple[Logger, Origin]] = {}
         self._severities: dict[tuple[int, str], bytes] = {}
@@ -79,7 +90,7 @@ class Records:
         return None
 
     def add(self, record: logging.LogRecord, reading: Reading) -> bool:
-        """Encode a record and give it to the sender; False if it has to take the SDK's way.
+        """Give a record to the sender; False if it has to take the SDK's way.
 
         Raises whatever the parts of the record raise, and then has given nothing to the sender.
         """
@@ -93,26 +104,36 @@ class Records:
             or not _OTHERS.isdisjoint(extras)
         ):
             return False
+        for key, value in extras.items():
+            plain = len(value) <= self._max_length if type(value) is str else type(value) in _PLAIN
+            if not plain or type(key) is not str:
+                return False
+        time = int(record.created * 1e9)
+        if not 0 <= time <= _LATEST:
+            return False
+        severity = self._severities.get((record.levelno, record.levelname)) or self._severity(record)
+        self._created()
+        self._add_later(self._encode, (origin, time, time_ns(), severity, reading))
+        return True
+
+    def _encode(self, plain: _Plain) -> Entry:
+        origin, time, observed, severity, reading = plain
         known = self._ids
         cut: list[str] = []
         parts = [
-            _times(0x09, int(record.created * 1e9), 0x59, time_ns()),
-            self._severities.get((record.levelno, record.levelname)) or self._severity(record),
+            _times(0x09, time, 0x59, observed),
+            severity,
             known[1] if known[0] is reading.context else self._ids_of(reading.context),
             body_of(reading.message),
         ]
+        extras = reading.extras
         if extras:
-            try:
-                self._attributes.add(extras, parts, cut)
-            except _NotPlainError:
-                return False
+            self._attributes.add(extras, parts, cut)
         if reading.message_cut:
             cut.append("body")
         if cut:
             self._attributes.tell(cut, extras, parts, len(parts) - len(extras))
-        self._created()
-        self._add(origin, b"".join(parts))
-        return True
+        return origin, b"".join(parts)
 
     def _forget(self) -> None:
         """In a forked process, where the SDK gives its loggers another resource."""
@@ -142,25 +163,3 @@ class Records:
             ids += _flags(0x45, context.trace_flags)
         self._ids = context, ids
         return ids
-
-
-class _NotPlainError(Exception):
-    """A value is none that this encodes."""
-
-
-class _PlainAttributes(Attributes):
-    """Those that the SDK leaves as they are."""
-
-    def __init__(self, max_length: int | None) -> None:
-        super().__init__(b"\x32")
-        self._max_length = inf if max_length is None else max_length
-
-    def _text(self, pair: tuple[str, str], cut: list[str], at: str) -> bytes:
-        if len(pair[1]) > self._max_length:
-            raise _NotPlainError
-        return super()._text(pair, cut, at)
-
-    def _other(self, pair: tuple[str, Any], cut: list[str], at: str) -> bytes:
-        if pair[1] is not None and type(pair[1]) is not bool:
-            raise _NotPlainError
-        return super()._other(pair, cut, at)

@@ -11,9 +11,10 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from google.protobuf.message import DecodeError
 from opentelemetry.instrumentation.utils import suppress_instrumentation
@@ -31,6 +32,10 @@ MAX_BUFFER_BYTES: Final = 16 * 1024 * 1024
 MAX_REQUEST_BYTES: Final = 4 * 1024 * 1024
 """Of one request before it is compressed, unless one span alone has more. Some receivers take no more."""
 
+GROUP: Final = 16
+"""How many are encoded together, if a request may have as many: from the second one on all that it takes is in the
+processor's caches, where a request's own code has driven it out."""
+
 RETRY_FOR_S: Final = 300.0
 """How long a request is tried again before it is given up, in seconds, as the collector's own exporters do."""
 
@@ -39,6 +44,8 @@ MAX_DELAY_S: Final = 30.0
 JITTER: Final = 0.2
 
 _LAST_WORDS_S = 0.05  # to count and tell what could not be sent, once the time for sending is over
+
+_Item = TypeVar("_Item")
 
 _logger = logging.getLogger(__name__)
 
@@ -106,8 +113,10 @@ class Sender:
         self._give_up_at = float("inf")
         self._refused = self._complained_of = 0
         self._lost = False
+        self._group = min(GROUP, max_batch)
+        self._unencoded: deque[tuple[Callable[[Any], Entry], Any]] = deque()
         self.created = tally.created
-        tally.watch(self._buffer.__len__, self._stored if spool is not None else None)
+        tally.watch(self._waiting, self._stored if spool is not None else None)
         self._start()
         call_in_child(self._begin_again)
 
@@ -116,12 +125,25 @@ class Sender:
         if self._stopping.is_set():
             self._tally.dropped(1, ALREADY_SHUTDOWN)
             return
-        room = self._buffer.add((origin, body))
-        if room is ROOM_AND_DUE:
-            self._wake.put(None)
-        elif room is NO_ROOM:
-            self._refused += 1
-            self._tally.dropped(1, QUEUE_FULL)
+        self._encode()  # what came before it
+        self._put((origin, body))
+
+    def add_later(self, encode: Callable[[_Item], Entry], item: _Item) -> None:
+        """Take an entry that is still to be encoded, or count it as dropped.
+
+        Whoever adds the last one of a `GROUP` encodes all of them; the thread does before it sends.
+
+        Args:
+            encode: Makes the entry, in any thread; one for which it raises an exception is dropped.
+            item: What from, which does not change any more.
+        """
+        if self._stopping.is_set():
+            self._tally.dropped(1, ALREADY_SHUTDOWN)
+            return
+        unencoded = self._unencoded
+        unencoded.append((encode, item))
+        if len(unencoded) >= self._group:
+            self._encode()
 
     def drop(self, error: Exception) -> None:
         """Count what could not be encoded."""
@@ -143,11 +165,12 @@ class Sender:
             self._stopping.set()
             self._wake.put(None)
             self._thread.join(self._close_timeout_s + _LAST_WORDS_S)
+            self._encode()
             if not self._thread.is_alive() and (late := self._buffer.take()):
                 # They were added while the thread looked for the last time.
                 self._tally.dropped(len(late), ALREADY_SHUTDOWN)
                 self._buffer.release(late)
-            if left := len(self._buffer):
+            if left := self._waiting():
                 _logger.warning("%s of %s were not sent before the end", left, self._destination.signal.value)
         return not self._thread.is_alive() and not self._lost
 
@@ -164,6 +187,7 @@ class Sender:
         """In a forked process: what waited is the parent's to send, and so are its connections."""
         if self._stopping.is_set():
             return
+        self._unencoded.clear()
         self._buffer.clear()
         self._destination.reopen()
         if self._spool is not None:
@@ -173,6 +197,32 @@ class Sender:
                 _logger.warning("nothing is kept on disk: %s", error)
                 self._spool = None
         self._start()
+
+    def _encode(self) -> None:
+        """Encode what is still to be, as far as no other thread does."""
+        unencoded = self._unencoded
+        for _ in range(len(unencoded)):
+            try:
+                encode, item = unencoded.popleft()
+            except IndexError:
+                return
+            try:
+                entry = encode(item)
+            except Exception as error:  # noqa: BLE001 - whatever a foreign value does when it is encoded
+                self.drop(error)
+            else:
+                self._put(entry)
+
+    def _put(self, entry: Entry) -> None:
+        room = self._buffer.add(entry)
+        if room is ROOM_AND_DUE:
+            self._wake.put(None)
+        elif room is NO_ROOM:
+            self._refused += 1
+            self._tally.dropped(1, QUEUE_FULL)
+
+    def _waiting(self) -> int:
+        return len(self._buffer) + len(self._unencoded)
 
     def _run(self) -> None:
         with suppress_instrumentation():
@@ -202,6 +252,7 @@ class Sender:
 
     def _send_all(self, *, flushing: bool) -> bool:
         safe = True
+        self._encode()
         for batch in self._batches(self._buffer.take()):
             self._tally.sending(len(batch))
             safe = self._send(request(batch), len(batch)) and safe

@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import Sampler
 from opentelemetry.trace import get_current_span
 
+from observability.fastpath.buffer import Entry
 from observability.fastpath.origin import Origin, request
 from observability.fastpath.processors import EncodingSpanProcessor
 from observability.fastpath.sender import Sender
@@ -36,6 +37,13 @@ class KeptBytes(Sender):
     def add(self, origin: Origin, body: bytes) -> None:
         """Keep an entry."""
         self.entries.append((origin, body))
+
+    def add_later(self, encode: Callable[[Any], Entry], item: Any) -> None:
+        """Encode it at once."""
+        try:
+            self.add(*encode(item))
+        except Exception as error:  # noqa: BLE001 - as the real one does
+            self.drop(error)
 
     def drop(self, error: Exception) -> None:
         """Keep an error."""

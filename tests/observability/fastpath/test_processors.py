@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from opentelemetry._logs import LogRecord
@@ -15,6 +17,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
+from observability.fastpath.buffer import Entry
 from observability.fastpath.origin import Origin
 from observability.fastpath.processors import EncodingLogProcessor, EncodingSpanProcessor
 from observability.fastpath.sender import Sender
@@ -83,6 +86,13 @@ class _Kept(Sender):
     def add(self, origin: Origin, body: bytes) -> None:
         """Keep an entry."""
         self.entries.append((origin, body))
+
+    def add_later(self, encode: Callable[[Any], Entry], item: Any) -> None:
+        """Encode it at once."""
+        try:
+            self.add(*encode(item))
+        except Exception as error:  # noqa: BLE001 - as the real one does
+            self.drop(error)
 
     def drop(self, error: Exception) -> None:
         """Keep an error."""

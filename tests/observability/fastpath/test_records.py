@@ -29,6 +29,7 @@ from opentelemetry.trace import (
 )
 
 from observability import providers, requests
+from observability.fastpath.buffer import Entry
 from observability.fastpath.origin import Origin, request
 from observability.fastpath.processors import EncodingLogProcessor
 from observability.fastpath.records import Records
@@ -51,6 +52,13 @@ class _Kept(Sender):
     def add(self, origin: Origin, body: bytes) -> None:
         """Keep an entry."""
         self.entries.append((origin, body))
+
+    def add_later(self, encode: Callable[[Any], Entry], item: Any) -> None:
+        """Encode it at once."""
+        try:
+            self.add(*encode(item))
+        except Exception as error:  # noqa: BLE001 - as the real one does
+            self.drop(error)
 
     def created(self) -> None:
         """Count it."""

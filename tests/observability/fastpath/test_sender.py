@@ -18,10 +18,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
 
-from observability.fastpath.buffer import ENTRY_BYTES
+from observability.fastpath.buffer import ENTRY_BYTES, Entry
 from observability.fastpath.destination import Destination, Signal
 from observability.fastpath.origin import Origin
-from observability.fastpath.sender import Sender
+from observability.fastpath.sender import GROUP, Sender
 from observability.fastpath.spool import Spool
 from observability.fastpath.tally import Tally
 from observability.fastpath.wire import field
@@ -102,6 +102,73 @@ def test_flush(start: Start, receiver: Receiver, counts: Counts) -> None:
         ("processor.span.processed", None): 2,
         ("exporter.span.exported", None): 2,
     }
+
+
+class Encoder:
+    """Makes entries, and knows of which it did."""
+
+    def __init__(self) -> None:
+        self.encoded: list[str] = []
+
+    def __call__(self, name: str) -> Entry:
+        """Encode a name, unless it is "bad"."""
+        if name == "bad":
+            raise ValueError(name)
+        self.encoded.append(name)
+        return ORIGIN, field(b"\x2a", name.encode())
+
+
+def test_encoded_in_groups(start: Start, receiver: Receiver, counts: Counts) -> None:
+    """What is still to be encoded waits until there is enough of it, and counts as waiting meanwhile."""
+    sender, encode = start(), Encoder()
+    names = [f"{number}" for number in range(GROUP)]
+    for name in names[:-1]:
+        sender.add_later(encode, name)
+    assert encode.encoded == []
+    assert counts()["processor.span.queue.size", None] == GROUP - 1
+    sender.add_later(encode, names[-1])
+    assert encode.encoded == names
+    assert counts()["processor.span.queue.size", None] == GROUP
+    assert sender.flush(5)
+    assert receiver.names() == names
+
+
+def test_a_group_that_is_not_full(start: Start, receiver: Receiver) -> None:
+    """What is still to be encoded is sent with everything else, in the order in which it came."""
+    sender, encode = start(), Encoder()
+    sender.add_later(encode, "a")
+    _add(sender, "b")
+    sender.add_later(encode, "c")
+    assert encode.encoded == ["a"]
+    assert sender.flush(5)
+    assert receiver.names() == ["a", "b", "c"]
+
+
+def test_a_group_is_no_larger_than_a_request(start: Start, receiver: Receiver) -> None:
+    """Where a request has fewer entries than a group, that many are sent before their time."""
+    sender = start(max_batch=1)
+    sender.add_later(Encoder(), "a")
+    _until(lambda: receiver.names() == ["a"])
+
+
+def test_one_of_a_group_that_cannot_be_encoded(start: Start, receiver: Receiver, counts: Counts) -> None:
+    """What cannot be encoded is counted, and the others of its group are sent."""
+    sender, encode = start(), Encoder()
+    for name in ("a", "bad", "b"):
+        sender.add_later(encode, name)
+    assert sender.flush(5)
+    assert receiver.names() == ["a", "b"]
+    assert counts()["processor.span.processed", "not_encoded"] == 1
+
+
+def test_the_end_of_a_group(start: Start, receiver: Receiver, counts: Counts) -> None:
+    """The end sends what is still to be encoded; what comes later is not encoded, and counted."""
+    sender, encode = start(), Encoder()
+    sender.add_later(encode, "a")
+    assert sender.shutdown()
+    sender.add_later(encode, "b")
+    assert (receiver.names(), encode.encoded) == (["a"], ["a"])
+    assert counts()["processor.span.processed", "already_shutdown"] == 1
 
 
 def test_sent_by_time(start: Start, receiver: Receiver) -> None:
