@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -59,34 +60,62 @@ _COLOURS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICA
 
 @dataclass(slots=True)
 class Reading:
-    """What a record says, found once for all that it goes to.
+    """What a log record says, found once for all that it goes to.
 
     Attributes:
+        logger: The logger's name.
+        level: Its severity.
+        level_name: What that is called.
+        created: When it was logged, in seconds since the epoch.
         message: Its text, without secrets.
         message_cut: Whether there were any.
         extras: What the log call added, and the route of the current request; with their secrets, if they have any.
         context: The current span's.
+        record: The record itself; None where nobody has made one, and there is no more to tell.
     """
 
+    logger: str
+    level: int
+    level_name: str
+    created: float
     message: str
     message_cut: bool
     extras: dict[str, Any]
     context: SpanContext
+    record: logging.LogRecord | None
 
 
 def read(record: logging.LogRecord) -> Reading:
     """Find what a record says; raises whatever its arguments raise."""
-    message, cut = scrub_text(record.getMessage())
+    message = record.getMessage()
     fields = vars(record)
     # Extras stand behind what each record has, so that the last name tells of any.
     plain = len(fields) == _FIELDS_OF_PLAIN and next(reversed(fields)) == _LAST_OF_PLAIN
     extras = {} if plain else _extras(fields)
+    return _reading(record.name, record.levelno, record.levelname, record.created, message, extras, record)
+
+
+def read_line(logger: str, level: int, message: str, extras: dict[str, Any]) -> Reading:
+    """The same for what is logged now, without a record of `logging`; the route is added to `extras`."""
+    return _reading(logger, level, logging.getLevelName(level), time.time(), message, extras, None)
+
+
+def _reading(  # noqa: PLR0917 - by position, since that is how Python calls fastest
+    logger: str,
+    level: int,
+    level_name: str,
+    created: float,
+    message: str,
+    extras: dict[str, Any],
+    record: logging.LogRecord | None,
+) -> Reading:
+    message, cut = scrub_text(message)
     route = current_route()
     if route is not None:
         extras.setdefault(ROUTE, route)
     span = get_current().get(_SPAN)
     context = span.get_span_context() if isinstance(span, trace.Span) else trace.INVALID_SPAN_CONTEXT
-    return Reading(message, cut, extras, context)
+    return Reading(logger, level, level_name, created, message, cut, extras, context, record)
 
 
 class JsonFormatter(logging.Formatter):
@@ -107,15 +136,17 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Render a record as one line of JSON, without its secrets."""
-        return self.line(record, read(record))
+        return self.line(read(record))
 
-    def line(self, record: logging.LogRecord, reading: Reading) -> str:
-        """The same for a record that was read already."""
+    def line(self, reading: Reading) -> str:
+        """The same for what was read already."""
         known = self._ids
         ids = known[1] if known[0] is reading.context else self._ids_of(reading.context)
-        origin = self._origins.get((record.levelname, record.name)) or self._origin(record.levelname, record.name)
-        parts = [f"{self._time(record.created)}{origin}{_quoted(reading.message)}{self._service}{ids}"]
-        stack = _stack(self, record) if record.exc_info or record.exc_text or record.stack_info else ""
+        origin = self._origins.get((reading.level_name, reading.logger))
+        if origin is None:
+            origin = self._origin(reading.level_name, reading.logger)
+        parts = [f"{self._time(reading.created)}{origin}{_quoted(reading.message)}{self._service}{ids}"]
+        stack = _stack(self, reading.record)
         extras = reading.extras
         cut: list[str] = []
         if extras:
@@ -161,8 +192,7 @@ class JsonFormatter(logging.Formatter):
     def _ids_of(self, context: SpanContext) -> str:
         ids = ""
         if context.is_valid:
-            trace_id, span_id = trace.format_trace_id(context.trace_id), trace.format_span_id(context.span_id)
-            ids = f', "trace_id": "{trace_id}", "span_id": "{span_id}"'
+            ids = f', "trace_id": "{context.trace_id:032x}", "span_id": "{context.span_id:016x}"'
         self._ids = context, ids
         return ids
 
@@ -208,12 +238,12 @@ class PrettyFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Render a record as one line, and a stack as indented lines below it, without its secrets."""
-        return self.line(record, read(record))
+        return self.line(read(record))
 
-    def line(self, record: logging.LogRecord, reading: Reading) -> str:
-        """The same for a record that was read already."""
-        clock = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
-        level = self._paint(f"{record.levelname:<7}", _COLOURS.get(record.levelname, "0"))
+    def line(self, reading: Reading) -> str:
+        """The same for what was read already."""
+        clock = datetime.fromtimestamp(reading.created, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
+        level = self._paint(f"{reading.level_name:<7}", _COLOURS.get(reading.level_name, "0"))
         parts = [self._paint(clock, "2"), level, escape(reading.message)]
         extras = " ".join(
             f"{escape(key)}={escape(str(value))}"
@@ -225,7 +255,7 @@ class PrettyFormatter(logging.Formatter):
         if extras:
             parts.append(self._paint(extras, "2"))
         lines = [" ".join(parts)]
-        lines += [f"    {escape(line)}" for line in _stack(self, record).splitlines()]
+        lines += [f"    {escape(line)}" for line in _stack(self, reading.record).splitlines()]
         return "\n".join(lines)
 
     def _paint(self, text: str, colour: str) -> str:
@@ -256,7 +286,9 @@ def _named(extras: Mapping[Any, Any]) -> dict[str, Any]:
     return {str(key): value for key, value in extras.items()}
 
 
-def _stack(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+def _stack(formatter: logging.Formatter, record: logging.LogRecord | None) -> str:
+    if record is None or not (record.exc_info or record.exc_text or record.stack_info):
+        return ""
     if record.exc_info and not record.exc_text:
         record.exc_text = formatter.formatException(record.exc_info)
     stack_info = formatter.formatStack(record.stack_info) if record.stack_info else ""

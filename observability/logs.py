@@ -11,7 +11,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 from opentelemetry._logs import LoggerProvider, NoOpLogger, get_logger
 from opentelemetry.instrumentation.logging.handler import LoggingHandler
@@ -25,6 +25,7 @@ from observability.log_lines import (
     Reading,
     escape_beyond_ascii,
     read,
+    read_line,
 )
 from observability.requests import was_logged
 
@@ -33,7 +34,7 @@ LogFormat = Literal["json", "pretty"]
 Source = Literal["service", "server", "pipeline"]
 """Who logs, as far as it decides where a record goes; uvicorn may repeat what the kit has told."""
 
-Shortcut = Callable[[logging.LogRecord, Reading], bool]
+Shortcut = Callable[[Reading], bool]
 
 # What exporting telemetry logs about itself. Were it exported, each failure would be the cause of the next one.
 _EXPORTER_LOGGERS = (
@@ -124,15 +125,34 @@ class RootHandler(logging.Handler):
             record = _unrenderable(record, error)
             reading = read(record)
         if self.stream is not None:
-            self._write(self.stream, record, reading)
+            try:
+                line = self._layout.line(reading)
+            except Exception as error:  # noqa: BLE001 - whatever the extras raise
+                line = self._layout.format(_unrenderable(record, error))
+            self._write(self.stream, line, record)
         if self._export is not None and source != "pipeline":
-            self._export.take(record, reading)
+            self._export.take(reading, record)
 
-    def _write(self, stream: TextIO, record: logging.LogRecord, reading: Reading) -> None:
-        try:
-            line = self._layout.line(record, reading)
-        except Exception as error:  # noqa: BLE001 - whatever the extras raise
-            line = self._layout.format(_unrenderable(record, error))
+    def take(self, logger: str, level: int, message: str, extras: dict[str, Any]) -> bool:
+        """Take what the service logs now, without a record of `logging`; see `observability.line`.
+
+        Args:
+            logger: The logger's name.
+            level: Its severity.
+            message: Its whole text.
+            extras: Texts and numbers, to which the route is added.
+
+        Returns:
+            Whether it is taken. Where it has to be exported the SDK's way it is not, since that takes a record.
+        """
+        reading = read_line(logger, level, message, extras)
+        if self._export is not None and not self._export.take_short(reading):
+            return False
+        if self.stream is not None:
+            self._write(self.stream, self._layout.line(reading), None)
+        return True
+
+    def _write(self, stream: TextIO, line: str, record: logging.LogRecord | None) -> None:
         with self.lock:  # type: ignore[union-attr]  # each handler has one, which is a new one in a forked process
             try:
                 try:
@@ -141,7 +161,8 @@ class RootHandler(logging.Handler):
                     stream.write(escape_beyond_ascii(line) + "\n")
                 stream.flush()
             except (OSError, ValueError) as error:
-                self.handleError(_unrenderable(record, error))  # which shows arguments as they are
+                # Which shows arguments as they are.
+                self.handleError(logging.makeLogRecord({}) if record is None else _unrenderable(record, error))
 
     def _source(self, name: str) -> Source:
         source: Source = "server" if name == "uvicorn.error" else "service"
@@ -163,17 +184,22 @@ class Export(LoggingHandler):
         super().__init__(logger_provider=logger_provider)
         self._shortcut = shortcut
 
-    def take(self, record: logging.LogRecord, reading: Reading) -> None:
+    def take(self, reading: Reading, record: logging.LogRecord) -> None:
         """Hand a record on that was read already, by the shortcut if that covers it."""
-        if self._shortcut is not None:
-            try:
-                if self._shortcut(record, reading):
-                    return
-            except Exception:  # noqa: BLE001, S110 - the SDK's way, which it takes now, tells of it
-                pass
+        if self.take_short(reading):
+            return
         if ROUTE in reading.extras:
             vars(record).setdefault(ROUTE, reading.extras[ROUTE])
         self.emit(record)
+
+    def take_short(self, reading: Reading) -> bool:
+        """Hand on what a record says by the shortcut, if that covers it."""
+        if self._shortcut is None:
+            return False
+        try:
+            return self._shortcut(reading)
+        except Exception:  # noqa: BLE001 - the SDK's way, which it takes then, tells of it
+            return False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Hand a record on, the SDK's way."""

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable
 from contextvars import ContextVar
+from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.trace import StatusCode
@@ -161,7 +162,7 @@ class _Exchange:
         self._logged = True
         seconds = time.perf_counter() - self._started
         scope = self._scope
-        attributes: dict[str, object] = {"url.path": scope["path"]}
+        attributes: dict[str, Any] = {"url.path": scope["path"]}
         if scope["type"] == "http":
             attributes["http.request.method"] = scope["method"]
             attributes["http.server.request.duration"] = seconds

@@ -44,6 +44,7 @@ class Attributes:
         self._texts: dict[tuple[str, str], bytes] = {}
         self._ints: dict[tuple[str, int], bytes] = {}
         self._heads: dict[str, tuple[bytes, int]] = {}
+        self._paths: dict[tuple[str, ...], bytes] = {}
 
     def add(self, attributes: Mapping[str, Any], parts: list[bytes], cut: list[str], at: str = "attributes") -> None:
         """Append a part for each attribute, and the path of each secret that was cut.
@@ -75,7 +76,12 @@ class Attributes:
         """
         if not cut:
             return
-        paths = plain({SCRUBBED: cut}, self._tag)
+        key = tuple(cut)
+        paths = self._paths.get(key)
+        if paths is None:
+            paths = plain({SCRUBBED: cut}, self._tag)
+            if len(paths) <= MAX_REMEMBERED_CHARACTERS:
+                remember(self._paths, key, paths)
         if SCRUBBED in attributes:
             parts[first + list(attributes).index(SCRUBBED)] = paths
         else:
@@ -86,7 +92,10 @@ class Attributes:
         scrubbed, found = scrub_attribute(key, value)
         if found:
             cut.append(f"{at}.{key}")
-            return plain({key: scrubbed}, self._tag)
+            return self._texts.get((key, scrubbed)) or self._clean_text(key, scrubbed)
+        return self._clean_text(key, value)
+
+    def _clean_text(self, key: str, value: str) -> bytes:
         if len(value) > MAX_REMEMBERED_CHARACTERS or not value.isascii():
             return plain({key: value}, self._tag)
         head, room = self._head(key)
@@ -101,7 +110,7 @@ class Attributes:
             length,
             value.encode(),
         )
-        remember(self._texts, pair, encoded)
+        remember(self._texts, (key, value), encoded)
         return encoded
 
     def _int(self, pair: tuple[str, int], cut: list[str], at: str) -> bytes:

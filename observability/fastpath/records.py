@@ -8,7 +8,6 @@ exception, no name of an event, and no value but short texts and numbers; all el
 
 from __future__ import annotations
 
-import logging
 from math import inf
 from struct import Struct
 from time import time_ns
@@ -89,14 +88,17 @@ class Records:
             return cls(provider, found[0], limits)
         return None
 
-    def add(self, record: logging.LogRecord, reading: Reading) -> bool:
+    def add(self, reading: Reading) -> bool:
         """Give a record to the sender; False if it has to take the SDK's way.
 
         Raises whatever the parts of the record raise, and then has given nothing to the sender.
         """
-        if self._processors._log_record_processors is not self._alone or record.exc_info:  # noqa: SLF001 - see `of`
+        if self._processors._log_record_processors is not self._alone:  # noqa: SLF001 - see `of`
             return False
-        logger, origin = self._loggers.get(record.name) or self._logger(record.name)
+        record = reading.record
+        if record is not None and record.exc_info:
+            return False
+        logger, origin = self._loggers.get(reading.logger) or self._logger(reading.logger)
         extras = reading.extras
         if (
             not logger._logger_config.is_enabled  # noqa: SLF001 - see `of`
@@ -108,10 +110,10 @@ class Records:
             plain = len(value) <= self._max_length if type(value) is str else type(value) in _PLAIN
             if not plain or type(key) is not str:
                 return False
-        time = int(record.created * 1e9)
+        time = int(reading.created * 1e9)
         if not 0 <= time <= _LATEST:
             return False
-        severity = self._severities.get((record.levelno, record.levelname)) or self._severity(record)
+        severity = self._severities.get((reading.level, reading.level_name)) or self._severity(reading)
         self._created()
         self._add_later(self._encode, (origin, time, time_ns(), severity, reading))
         return True
@@ -147,8 +149,8 @@ class Records:
         remember(self._loggers, name, found)
         return found
 
-    def _severity(self, record: logging.LogRecord) -> bytes:
-        number, name = record.levelno, record.levelname
+    def _severity(self, reading: Reading) -> bytes:
+        number, name = reading.level, reading.level_name
         encoded = self._encoder.severity(std_to_otel(number), _SEVERITY_TEXTS.get(name, name))
         remember(self._severities, (number, name), encoded)
         return encoded

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import os
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -14,109 +12,191 @@ from observability.line import Line
 
 MESSAGE, ARGUMENTS, ATTRIBUTES = "%s took %d ms", ("it", 3), {"http.request.method": "GET"}
 
-pytestmark = pytest.mark.anyio
 
+class Kept(logging.Handler):
+    """Takes records, as every handler does."""
 
-class _Kept(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.records: list[logging.LogRecord] = []
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Keep it."""
         self.records.append(record)
 
 
-@pytest.fixture
-def logger() -> Iterator[logging.Logger]:
-    """A logger of its own."""
-    logger = logging.getLogger("test.line")
-    logger.setLevel(logging.INFO)
-    yield logger
-    logger.handlers.clear()
-    logger.setLevel(logging.NOTSET)
+class Taker(Kept):
+    """Takes lines without a record too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken: list[tuple[object, ...]] = []
+        self.wants = True
+
+    def take(self, *what: object) -> bool:
+        """Keep what it is told."""
+        if self.wants:
+            self.taken.append(what)
+        return self.wants
 
 
 @pytest.fixture
-def kept(logger: logging.Logger) -> list[logging.LogRecord]:
-    """What it logs."""
-    handler = _Kept()
-    logger.addHandler(handler)
-    return handler.records
+def root() -> logging.Logger:
+    """A root logger of its own."""
+    root = logging.Logger("root", logging.INFO)  # noqa: LOG001 - nobody else's
+    root.parent = None
+    return root
 
 
-def _log_twice(logger: logging.Logger, level: int, error: BaseException | None = None) -> None:
-    """The second one is made by what was remembered of the first; the third by Python."""
-    line = Line(logger, MESSAGE)
-    for _ in range(2):
-        line.log(level, ARGUMENTS, ATTRIBUTES, error)
-    logger.log(level, MESSAGE, *ARGUMENTS, extra=ATTRIBUTES, exc_info=error)
+@pytest.fixture
+def logger(root: logging.Logger) -> logging.Logger:
+    """Whose line it is."""
+    logger = logging.Logger("test.line")  # noqa: LOG001 - the same
+    logger.parent = root
+    return logger
+
+
+@pytest.fixture
+def taker(root: logging.Logger) -> Taker:
+    """What alone listens."""
+    taker = Taker()
+    root.addHandler(taker)
+    return taker
+
+
+def _log(logger: logging.Logger, level: int = logging.INFO, error: BaseException | None = None) -> None:
+    Line(logger, MESSAGE).log(level, ARGUMENTS, dict(ATTRIBUTES), error)
 
 
 @pytest.mark.parametrize("level", [logging.INFO, logging.WARNING, 25])
-@pytest.mark.parametrize("with_error", [False, True])
-async def test_as_python_makes_them(
-    logger: logging.Logger, kept: list[logging.LogRecord], level: int, with_error: bool
-) -> None:
-    """A record has what Python's own one has, but for the line of the call and the time."""
-    _log_twice(logger, level, RuntimeError() if with_error else None)
-    first, second, python = (dict(vars(record)) for record in kept)
-    for fields in (first, second, python):
-        assert fields.pop("lineno") > 0
-        assert fields.pop("created") * 1000 % 1000 == pytest.approx(fields.pop("msecs"), abs=1.0)
-        assert fields.pop("relativeCreated") > 0
-    assert first == second == python
-    assert python["funcName"] == "_log_twice"
-    assert kept[1].getMessage() == "it took 3 ms"
-    assert kept[0].created <= kept[1].created <= kept[2].created
-    assert kept[0].relativeCreated <= kept[1].relativeCreated <= kept[2].relativeCreated
+def test_without_a_record(logger: logging.Logger, taker: Taker, level: int) -> None:
+    """What alone listens, and needs no record, gets none."""
+    _log(logger, level)
+    assert taker.taken == [("test.line", level, "it took 3 ms", ATTRIBUTES)]
+    assert taker.records == []
 
 
-async def test_names_of_the_caller(logger: logging.Logger, kept: list[logging.LogRecord]) -> None:
-    """Thread and task are those of the call, and not those of the first one."""
-    line = Line(logger, MESSAGE)
-
-    async def log() -> None:
-        line.log(logging.INFO, ARGUMENTS, ATTRIBUTES)
-
-    for name in ("one", "two"):
-        await asyncio.create_task(log(), name=name)
-    thread = threading.Thread(target=line.log, args=(logging.INFO, ARGUMENTS, ATTRIBUTES), name="other")
-    thread.start()
-    thread.join()
-    assert [record.threadName for record in kept] == ["MainThread", "MainThread", "other"]
-    assert kept[2].thread == thread.ident
-    if hasattr(kept[0], "taskName"):
-        assert [vars(record)["taskName"] for record in kept] == ["one", "two", None]
-
-
-async def test_below_the_level(logger: logging.Logger, kept: list[logging.LogRecord]) -> None:
+def test_below_the_level(logger: logging.Logger, taker: Taker) -> None:
     """What is below the logger's level is not logged."""
-    line = Line(logger, MESSAGE)
-    logger.setLevel(logging.WARNING)
-    line.log(logging.INFO, ARGUMENTS, ATTRIBUTES)
-    assert kept == []
+    _log(logger, logging.DEBUG)
+    assert (taker.taken, taker.records) == ([], [])
 
 
-async def test_own_factory(
-    logger: logging.Logger, kept: list[logging.LogRecord], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _another_handler(logger: logging.Logger, _taker: Taker) -> None:
+    logger.addHandler(Kept())
+
+
+def _filter_of_the_logger(logger: logging.Logger, _taker: Taker) -> None:
+    logger.addFilter(lambda _: True)
+
+
+def _filter_of_the_handler(_logger: logging.Logger, taker: Taker) -> None:
+    taker.addFilter(lambda _: True)
+
+
+def _refuses(_logger: logging.Logger, taker: Taker) -> None:
+    taker.wants = False
+
+
+@pytest.mark.parametrize("change", [_another_handler, _filter_of_the_logger, _filter_of_the_handler, _refuses])
+def test_with_a_record(logger: logging.Logger, taker: Taker, change: Callable[[logging.Logger, Taker], None]) -> None:
+    """Where something else may see or change the record, or it is asked for, there is one."""
+    change(logger, taker)
+    _log(logger)
+    assert (taker.taken, len(taker.records)) == ([], 1)
+
+
+class Own(logging.LogRecord):
+    """A record of an application's own."""
+
+
+@pytest.fixture
+def own_factory() -> Iterator[None]:
+    """An application makes its records itself."""
+    logging.setLogRecordFactory(Own)
+    yield
+    logging.setLogRecordFactory(logging.LogRecord)
+
+
+@pytest.mark.usefixtures("own_factory")
+def test_own_factory(logger: logging.Logger, taker: Taker) -> None:
     """A factory of the application's own makes the records."""
-
-    class Own(logging.LogRecord):
-        pass
-
-    line = Line(logger, MESSAGE)
-    line.log(logging.INFO, ARGUMENTS, ATTRIBUTES)
-    monkeypatch.setattr(logging, "_logRecordFactory", Own)
-    line.log(logging.INFO, ARGUMENTS, ATTRIBUTES)
-    assert [type(record) for record in kept] == [logging.LogRecord, Own]
+    _log(logger)
+    assert [type(record) for record in taker.records] == [Own]
 
 
-async def test_forked(logger: logging.Logger, kept: list[logging.LogRecord], monkeypatch: pytest.MonkeyPatch) -> None:
-    """In another process the record names that one."""
-    line = Line(logger, MESSAGE)
-    line.log(logging.INFO, ARGUMENTS, ATTRIBUTES)
-    own = os.getpid()
-    monkeypatch.setattr(os, "getpid", lambda: own + 1)
-    line.log(logging.INFO, ARGUMENTS, ATTRIBUTES)
-    assert [record.process for record in kept] == [own, own + 1]
+class Seen:
+    """Calls what it has replaced, as error trackers do."""
+
+    def __init__(self, part: Callable[..., Any]) -> None:
+        self._part = part
+        self.calls = 0
+        self.__module__ = part.__module__
+
+    def __get__(self, owner: object, _type: type) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            self.calls += 1
+            return self._part(owner, *args, **options)
+
+        return call
+
+
+@pytest.mark.parametrize("part", ["makeRecord", "handle", "callHandlers"])
+def test_replaced_part_of_logging(
+    logger: logging.Logger, taker: Taker, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """Whoever has replaced a part of `logging` sees the record."""
+    seen = Seen(getattr(logging.Logger, part))
+    monkeypatch.setattr(logging.Logger, part, seen)
+    _log(logger)
+    assert (len(taker.records), seen.calls) == (1, 1)
+
+
+def test_logger_of_another_class(root: logging.Logger, taker: Taker) -> None:
+    """A class of loggers that handles records itself sees them."""
+    handled = []
+
+    class Mine(logging.Logger):
+        def handle(self, record: logging.LogRecord) -> None:
+            handled.append(record)
+
+    logger = Mine("test.line")
+    logger.parent = root
+    _log(logger)
+    assert (len(handled), taker.taken) == (1, [])
+
+
+def test_handler_of_another_kind(logger: logging.Logger, root: logging.Logger) -> None:
+    """An ordinary handler gets what Python makes: arguments, extras, and where the call stands."""
+    kept = Kept()
+    root.addHandler(kept)
+    _log(logger)
+    (record,) = kept.records
+    assert (record.getMessage(), record.funcName, record.args) == ("it took 3 ms", "_log", ARGUMENTS)
+    assert vars(record)["http.request.method"] == "GET"
+
+
+def test_level_of_the_handler(logger: logging.Logger, taker: Taker) -> None:
+    """A handler gets nothing below its own level."""
+    taker.setLevel(logging.WARNING)
+    _log(logger)
+    _log(logger, logging.WARNING)
+    assert (len(taker.taken), taker.records) == (1, [])
+
+
+def test_nobody_further_up(logger: logging.Logger, taker: Taker) -> None:
+    """A logger that does not propagate tells its own handlers only."""
+    own = Taker()
+    logger.addHandler(own)
+    logger.propagate = False
+    _log(logger)
+    assert (len(own.taken), taker.taken, taker.records) == (1, [], [])
+
+
+def test_exception(logger: logging.Logger, taker: Taker) -> None:
+    """An exception has a record."""
+    error = RuntimeError()
+    _log(logger, logging.ERROR, error)
+    (record,) = taker.records
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error

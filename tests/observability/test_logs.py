@@ -168,6 +168,27 @@ def test_stream_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
     assert secret not in told
 
 
+def test_without_a_record(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is told without a record is a line like any other, and breaks no request either."""
+    stream = io.StringIO()
+    handler = RootHandler(stream, JsonFormatter("s"), None)
+    assert handler.take("app", logging.WARNING, "GET / 200", {"url.path": "/"})
+    line = json.loads(stream.getvalue())
+    assert line.pop("timestamp")
+    assert line == {"level": "WARNING", "logger": "app", "message": "GET / 200", "service": "s", "url.path": "/"}
+    stream.close()
+    assert handler.take("app", logging.INFO, "GET / 200", {})
+    assert "--- Logging error ---" in capsys.readouterr().err
+
+
+def test_record_for_the_sdk() -> None:
+    """Without a shortcut what is exported has to be a record, and nothing is written without it."""
+    stream = io.StringIO()
+    handler = RootHandler(stream, JsonFormatter("s"), Export(LoggerProvider(shutdown_on_exit=False)))
+    assert not handler.take("app", logging.INFO, "GET / 200", {})
+    assert stream.getvalue() == ""
+
+
 @pytest.mark.usefixtures("root")
 def test_processor_that_fails(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A processor that raises breaks no request; `logging` tells of it in its own way, and the line is written."""

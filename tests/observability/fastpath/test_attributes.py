@@ -6,14 +6,19 @@ from observability.fastpath import attributes as attributes_module
 from observability.fastpath.attributes import Attributes, plain
 from observability.scrub import REDACTED
 
+PATHS = ["attributes.url.query"]
+
 
 def test_bounded() -> None:
     """Neither many values nor large ones are all remembered."""
     encoder = Attributes(b"\x4a")
     for number in range(attributes_module.MAX_REMEMBERED + 5):
         encoder.add({"a": str(number), "b": number, f"key{number}": "x"}, [], [])
+        encoder.tell([f"attributes.{number}"], {}, [], 0)
     encoder.add({"a": "x" * 1000}, [], [])
-    remembered = (encoder._texts, encoder._ints, encoder._heads)
+    encoder.tell(["attributes." + "x" * 1000], {}, [], 0)
+    assert len(encoder._paths) == 5
+    remembered = (encoder._texts, encoder._ints, encoder._heads, encoder._paths)
     assert all(len(known) <= attributes_module.MAX_REMEMBERED for known in remembered)
     assert ("a", "x" * 1000) not in encoder._texts
 
@@ -24,9 +29,26 @@ def test_secrets_are_not_remembered() -> None:
     parts: list[bytes] = []
     cut: list[str] = []
     encoder.add({"password": "canary", "url.full": "https://u:canary@host/", "cvv": 123}, parts, cut)
-    assert (encoder._texts, encoder._ints) == ({}, {})
+    encoder.tell(cut, {}, parts, 0)
+    assert "canary" not in repr(vars(encoder))
+    assert encoder._ints == {}
     assert cut == ["attributes.password", "attributes.url.full", "attributes.cvv"]
     assert parts[2] == plain({"cvv": REDACTED}, b"\x4a")
+
+
+def test_what_was_cut_comes_again() -> None:
+    """A value that was cut, and what tells of it, are encoded once, and the same each time."""
+    encoder = Attributes(b"\x4a")
+    told: list[list[bytes]] = []
+    for secret in ("spans=1", "spans=2", "spans=[REDACTED]"):
+        parts: list[bytes] = []
+        cut: list[str] = []
+        encoder.add({"url.query": secret}, parts, cut)
+        encoder.tell(cut, {"url.query": secret}, parts, 0)
+        told.append(parts)
+    assert told[0] == told[1] == [plain({"url.query": "spans=[REDACTED]"}, b"\x4a"), encoder._paths[tuple(PATHS)]]
+    assert encoder._paths == {tuple(PATHS): plain({"clearspan.scrubbed": PATHS}, b"\x4a")}
+    assert told[2] == told[0][:1]
 
 
 def test_equal_values_of_other_types() -> None:

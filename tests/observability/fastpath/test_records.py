@@ -28,7 +28,7 @@ from opentelemetry.trace import (
     use_span,
 )
 
-from observability import providers, requests
+from observability import log_lines, providers, requests
 from observability.fastpath.buffer import Entry
 from observability.fastpath.origin import Origin, request
 from observability.fastpath.processors import EncodingLogProcessor
@@ -271,6 +271,47 @@ def test_parity_of_anything(message: str, extras: list[dict[str, Any]]) -> None:
     for way in (BOTH.short, BOTH.sdk):
         way.sender.entries.clear()
         way.stream.truncate(0)
+
+
+class Now:
+    """A clock that stands still."""
+
+    @staticmethod
+    def time() -> float:
+        """When everything is logged."""
+        return 1_700_000_000.25
+
+
+@pytest.mark.parametrize("limits", [{}, {"COUNT": "2", "VALUE_LENGTH": "3"}])
+@pytest.mark.parametrize("route", [None, Template()])
+def test_lines_without_a_record(
+    monkeypatch: pytest.MonkeyPatch, limits: dict[str, str], route: Template | None
+) -> None:
+    """What is told without a record of `logging` gives the lines and bytes that a record gives, or is not taken."""
+    for name, value in limits.items():
+        monkeypatch.setenv(f"OTEL_LOGRECORD_ATTRIBUTE_{name}_LIMIT", value)
+    monkeypatch.setattr(log_lines, "time", Now)
+    both = Both()
+    monkeypatch.setattr(log_lines, "current_route", lambda: getattr(route, "path_format", None))
+    messages = ("GET / 200 0.3 ms", "GET /?token=canary 200 1.0 ms", "é\u202e", "x" * 20_000)
+    extras: tuple[dict[str, Any], ...] = (
+        {},
+        {"url.path": "/", "http.response.status_code": 200, "duration": 0.1, "gone": True},
+        {"password": "canary", "a": 1},
+        {"service": "forged", "http.route": "/mine"},
+    )
+    taken = 0
+    for message, extra, level, span in itertools.product(messages, extras, (logging.INFO, 35), PLACES):
+        record = logging.LogRecord("app", level, "a.py", 1, message, (), None)
+        record.created = Now.time()
+        vars(record).update(extra)
+        with use_span(span):
+            if both.short.handler.take("app", level, message, dict(extra)):
+                both.sdk.handler.handle(record)
+                taken += 1
+    assert taken == len(messages) * len(PLACES) * 2 * (len(extras) if not limits else route is None)
+    both.compare()
+    assert "canary" not in both.short.stream.getvalue() + both.short.sender.decoded()
 
 
 def test_attributes_of_other_formatters(both: Both) -> None:
