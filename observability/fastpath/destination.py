@@ -27,6 +27,9 @@ DEFAULT_ENDPOINT: Final = "http://localhost:4318"
 DEFAULT_TIMEOUT_S: Final = 10.0
 MAX_ANSWER_BYTES: Final = 64 * 1024
 
+MAX_RETRY_AFTER_S: Final = 3600.0
+"""A receiver that asks to be left alone for longer is asked again after so many seconds."""
+
 _PROTOBUF = "application/x-protobuf"
 _RETRYABLE = frozenset(
     {
@@ -232,9 +235,8 @@ def _retry_after(value: str | None) -> float | None:
     """Seconds that `Retry-After` asks for (RFC 9110, section 10.2.3); None if it is missing or no such value."""
     if value is None:
         return None
-    if value.strip().isdecimal():
-        return float(value)
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+        seconds = float(value) if value.strip().isdecimal() else parsedate_to_datetime(value).timestamp() - time.time()
+        return min(max(0.0, seconds), MAX_RETRY_AFTER_S)
     except (TypeError, ValueError, OverflowError):
         return None

@@ -93,9 +93,12 @@ class Spool:
         """A request's bytes.
 
         Raises:
-            OSError: The file is gone, or cannot be read.
+            OSError: The file is gone, or cannot be read, or the machine went down before it was really written.
         """
-        return stored.path.read_bytes()
+        request = stored.path.read_bytes()
+        if not request:
+            raise OSError(f"{stored.path.name} is empty")
+        return request
 
     def remove(self) -> None:
         """Forget the oldest request."""

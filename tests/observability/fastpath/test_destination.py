@@ -54,9 +54,15 @@ def test_what_counts_as_success(receiver: Receiver, answer: Answer, error: str |
     assert _traces(receiver).post(BODY, 5).error == error
 
 
-@pytest.mark.parametrize(("value", "seconds"), [("7", 7.0), (" 0 ", 0.0), ("soon", None), ("-1", None), ("inf", None)])
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        *(("7", 7.0), (" 0 ", 0.0), ("soon", None), ("-1", None), ("inf", None)),
+        *(("86400", 3600.0), ("9" * 400, 3600.0), ("Fri, 31 Dec 9999 23:59:59 GMT", 3600.0)),
+    ],
+)
 def test_retry_after(receiver: Receiver, value: str, seconds: float | None) -> None:
-    """Seconds are read; what is no number of them is no wish."""
+    """Seconds are read, of an hour at most; what is no number of them is no wish."""
     receiver.answers.append(Answer(503, {"retry-after": value}))
     assert _traces(receiver).post(BODY, 5).retry_after_s == seconds
 

@@ -456,10 +456,11 @@ def test_stored_refused(start: Start, receiver: Receiver, counts: Counts, tmp_pa
     """What waited on disk and is refused for good, or cannot be read, is counted and keeps nothing else waiting."""
     spool = Spool(tmp_path)
     sender = start(spool=spool)
-    for _ in range(3):
-        spool.add(b"", 1)
+    for _ in range(4):
+        spool.add(b"x", 1)
     receiver.answers += [Answer(400)]
     spool._stored[1].path.unlink()
+    spool._stored[2].path.write_bytes(b"")  # as when the machine went down
     assert sender.flush(5)
     exported = {error: number for (name, error), number in counts().items() if name == "exporter.span.exported"}
-    assert exported == {"400": 1, "FileNotFoundError": 1, None: 1}
+    assert exported == {"400": 1, "FileNotFoundError": 1, "OSError": 1, None: 1}

@@ -27,7 +27,7 @@ def _drain(spool: Spool) -> list[tuple[bytes, int]]:
 
 
 @settings(max_examples=30)
-@given(st.lists(st.one_of(st.binary(max_size=2 * BLOCK), st.sampled_from(["remove", "again"])), max_size=30))
+@given(st.lists(st.binary(min_size=1, max_size=2 * BLOCK) | st.sampled_from(["remove", "again"]), max_size=30))
 def test_like_a_queue(steps: list[bytes | str]) -> None:
     """It gives what it took in the order in which it took it, within its bound, whenever it is opened anew."""
     expected: deque[bytes] = deque()
