@@ -133,26 +133,37 @@ class RootHandler(logging.Handler):
         if self._export is not None and source != "pipeline":
             self._export.take(reading, record)
 
-    def take(self, logger: str, level: int, message: str, extras: dict[str, Any]) -> bool:
+    def take_line(
+        self, logger: str, level: int, message: str, arguments: tuple[object, ...], extras: dict[str, Any]
+    ) -> bool:
         """Take what the service logs now, without a record of `logging`; see `observability.line`.
 
         Args:
             logger: The logger's name.
             level: Its severity.
-            message: Its whole text.
+            message: With places for the arguments.
+            arguments: What stands there.
             extras: Texts and numbers, to which the route is added.
 
         Returns:
-            Whether it is taken. Where it has to be exported the SDK's way it is not, since that takes a record.
+            Whether it is taken. Where it cannot be rendered, or has to be exported the SDK's way, that takes a record.
         """
-        reading = read_line(logger, level, message, extras)
-        if self._export is not None and not self._export.take_short(reading):
+        export = self._export
+        if export is not None and not export.has_shortcut:
+            return False
+        try:
+            reading = read_line(logger, level, message % arguments, extras)
+            line = self._layout.line(reading)
+        except Exception:  # noqa: BLE001 - whatever the arguments raise
+            return False
+        if export is not None and not export.take_short(reading):
             return False
         if self.stream is not None:
-            self._write(self.stream, self._layout.line(reading), None)
+            self._write(self.stream, line, None)
         return True
 
     def _write(self, stream: TextIO, line: str, record: logging.LogRecord | None) -> None:
+        """Write a line, of a record if there is one."""
         with self.lock:  # type: ignore[union-attr]  # each handler has one, which is a new one in a forked process
             try:
                 try:
@@ -161,8 +172,8 @@ class RootHandler(logging.Handler):
                     stream.write(escape_beyond_ascii(line) + "\n")
                 stream.flush()
             except (OSError, ValueError) as error:
-                # Which shows arguments as they are.
-                self.handleError(logging.makeLogRecord({}) if record is None else _unrenderable(record, error))
+                told = logging.makeLogRecord({"msg": line}) if record is None else _unrenderable(record, error)
+                self.handleError(told)  # which shows arguments as they are
 
     def _source(self, name: str) -> Source:
         source: Source = "server" if name == "uvicorn.error" else "service"
@@ -178,11 +189,16 @@ class RootHandler(logging.Handler):
 
 
 class Export(LoggingHandler):
-    """Hands each record to OpenTelemetry; one that cannot be rendered is told in its place, without its arguments."""
+    """Hands each record to OpenTelemetry; one that cannot be rendered is told in its place, without its arguments.
+
+    Attributes:
+        has_shortcut: Whether there is a way for what has no record.
+    """
 
     def __init__(self, logger_provider: LoggerProvider, shortcut: Shortcut | None = None) -> None:
         super().__init__(logger_provider=logger_provider)
         self._shortcut = shortcut
+        self.has_shortcut = shortcut is not None
 
     def take(self, reading: Reading, record: logging.LogRecord) -> None:
         """Hand a record on that was read already, by the shortcut if that covers it."""

@@ -135,9 +135,8 @@ def scrub_url(url: str) -> tuple[str, bool]:
     """Drop a URL's user info and fragment, and cut the values of its query; the second value tells of a change."""
     rest, _, _ = url.partition("#")
     rest, question, query = rest.partition("?")
-    scheme, separator, location = rest.partition("://")
-    if separator:
-        rest = f"{scheme}://{_USER_INFO.sub('', location)}"
+    scheme, *locations = rest.split("://")  # a path may hold another URL
+    rest = "://".join((scheme, *(_USER_INFO.sub("", location) for location in locations)))
     cleaned = f"{rest}{question}{_query(query)}"
     return cleaned, cleaned != url
 

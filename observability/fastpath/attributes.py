@@ -34,8 +34,8 @@ _logger = logging.getLogger(__name__)
 class Attributes:
     """Encodes and scrubs the attributes of one kind of message.
 
-    Short texts and small numbers that come again are encoded once. What holds a secret is never remembered. Threads may
-    share it.
+    Short texts and small numbers that come again are encoded once; a text that holds a secret is remembered as what is
+    left of it. Threads may share it.
     """
 
     def __init__(self, tag: bytes) -> None:
@@ -44,6 +44,7 @@ class Attributes:
         self._texts: dict[tuple[str, str], bytes] = {}
         self._ints: dict[tuple[str, int], bytes] = {}
         self._heads: dict[str, tuple[bytes, int]] = {}
+        self._cut_texts: dict[tuple[str, str], bytes] = {}
         self._paths: dict[tuple[str, ...], bytes] = {}
 
     def add(self, attributes: Mapping[str, Any], parts: list[bytes], cut: list[str], at: str = "attributes") -> None:
@@ -80,7 +81,7 @@ class Attributes:
         paths = self._paths.get(key)
         if paths is None:
             paths = plain({SCRUBBED: cut}, self._tag)
-            if len(paths) <= MAX_REMEMBERED_CHARACTERS:
+            if 0 < len(paths) <= MAX_REMEMBERED_CHARACTERS:
                 remember(self._paths, key, paths)
         if SCRUBBED in attributes:
             parts[first + list(attributes).index(SCRUBBED)] = paths
@@ -92,10 +93,11 @@ class Attributes:
         scrubbed, found = scrub_attribute(key, value)
         if found:
             cut.append(f"{at}.{key}")
-            return self._texts.get((key, scrubbed)) or self._clean_text(key, scrubbed)
-        return self._clean_text(key, value)
+            # Apart from clean ones: what is cut may, looked through again, be cut once more.
+            return self._cut_texts.get((key, scrubbed)) or self._new_text(key, scrubbed, self._cut_texts)
+        return self._new_text(key, value, self._texts)
 
-    def _clean_text(self, key: str, value: str) -> bytes:
+    def _new_text(self, key: str, value: str, known: dict[tuple[str, str], bytes]) -> bytes:
         if len(value) > MAX_REMEMBERED_CHARACTERS or not value.isascii():
             return plain({key: value}, self._tag)
         head, room = self._head(key)
@@ -110,7 +112,7 @@ class Attributes:
             length,
             value.encode(),
         )
-        remember(self._texts, (key, value), encoded)
+        remember(known, (key, value), encoded)
         return encoded
 
     def _int(self, pair: tuple[str, int], cut: list[str], at: str) -> bytes:

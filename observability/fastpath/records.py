@@ -12,7 +12,7 @@ from math import inf
 from struct import Struct
 from time import time_ns
 from types import NoneType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from opentelemetry._logs import get_logger
 from opentelemetry.instrumentation.log_utils import std_to_otel
@@ -33,13 +33,13 @@ from observability.log_lines import Reading
 # Extras that contrib's handler or the SDK gives another place, or none.
 _OTHERS: Final = frozenset({"", "getMessage", EVENT_NAME, OTEL_EVENT_NAME})
 
-_PLAIN: Final = frozenset({bool, int, float, NoneType})
-"""Types whose values are taken as they are; so is a text that is not too long."""
+_TYPES: Final = frozenset({bool, int, float, NoneType})
+"""Those whose values are taken as they are; so is a text that is not too long."""
 
 _LATEST: Final = 0xFFFF_FFFF_FFFF_FFFF
 
-_Plain = tuple[Origin, int, int, bytes, Reading]
-"""Where a record is from, its time, when it was seen, both in ns, its severity's fields, what it says."""
+_Plain = tuple[Origin, int, int, bytes, SpanContext, str, bool, dict[str, Any]]
+"""Where a record is from; its time and when it was seen, in ns; its severity's fields; the rest of its `Reading`."""
 
 _SEVERITY_TEXTS: Final = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 
@@ -107,31 +107,32 @@ class Records:
         ):
             return False
         for key, value in extras.items():
-            plain = len(value) <= self._max_length if type(value) is str else type(value) in _PLAIN
-            if not plain or type(key) is not str:
+            taken = len(value) <= self._max_length if type(value) is str else type(value) in _TYPES
+            if not taken or type(key) is not str:
                 return False
         time = int(reading.created * 1e9)
         if not 0 <= time <= _LATEST:
             return False
         severity = self._severities.get((reading.level, reading.level_name)) or self._severity(reading)
         self._created()
-        self._add_later(self._encode, (origin, time, time_ns(), severity, reading))
+        # Without the record, whose arguments hold on to what the program had when it logged.
+        plain = origin, time, time_ns(), severity, reading.context, reading.message, reading.message_cut, extras
+        self._add_later(self._encode, plain)
         return True
 
     def _encode(self, plain: _Plain) -> Entry:
-        origin, time, observed, severity, reading = plain
+        origin, time, observed, severity, context, message, message_cut, extras = plain
         known = self._ids
         cut: list[str] = []
         parts = [
             _times(0x09, time, 0x59, observed),
             severity,
-            known[1] if known[0] is reading.context else self._ids_of(reading.context),
-            body_of(reading.message),
+            known[1] if known[0] is context else self._ids_of(context),
+            body_of(message),
         ]
-        extras = reading.extras
         if extras:
             self._attributes.add(extras, parts, cut)
-        if reading.message_cut:
+        if message_cut:
             cut.append("body")
         if cut:
             self._attributes.tell(cut, extras, parts, len(parts) - len(extras))

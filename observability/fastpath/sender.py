@@ -11,30 +11,30 @@ import queue
 import random
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from google.protobuf.message import DecodeError
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
 from observability.fastpath.buffer import NO_ROOM, ROOM_AND_DUE, Buffer, Entry
 from observability.fastpath.destination import Destination, Outcome
+from observability.fastpath.group import Group
 from observability.fastpath.origin import Origin, halves, request
 from observability.fastpath.spool import Spool
 from observability.fastpath.tally import ALREADY_SHUTDOWN, NOT_ENCODED, QUEUE_FULL, Tally
 from observability.fork import call_in_child
 
 MAX_BUFFER_BYTES: Final = 16 * 1024 * 1024
-"""Of each signal, with what is being sent."""
+"""Of each signal, with what is being sent, beside the few that are still to be encoded."""
 
 MAX_REQUEST_BYTES: Final = 4 * 1024 * 1024
 """Of one request before it is compressed, unless one span alone has more. Some receivers take no more."""
 
 GROUP: Final = 16
-"""How many are encoded together, if a request may have as many: from the second one on all that it takes is in the
-processor's caches, where a request's own code has driven it out."""
+"""How many are encoded together, if a request may have as many."""
 
 RETRY_FOR_S: Final = 300.0
 """How long a request is tried again before it is given up, in seconds, as the collector's own exporters do."""
@@ -43,6 +43,7 @@ FIRST_DELAY_S: Final = 1.0
 MAX_DELAY_S: Final = 30.0
 JITTER: Final = 0.2
 
+_ENCODING_S = 0.1  # for another thread to end what it encodes
 _LAST_WORDS_S = 0.05  # to count and tell what could not be sent, once the time for sending is over
 
 _Item = TypeVar("_Item")
@@ -113,8 +114,8 @@ class Sender:
         self._give_up_at = float("inf")
         self._refused = self._complained_of = 0
         self._lost = False
-        self._group = min(GROUP, max_batch)
-        self._unencoded: deque[tuple[Callable[[Any], Entry], Any]] = deque()
+        self._over = False
+        self._group = Group(self._put, self.drop, size=min(GROUP, max_batch), max_waiting=max_entries)
         self.created = tally.created
         tally.watch(self._waiting, self._stored if spool is not None else None)
         self._start()
@@ -125,30 +126,29 @@ class Sender:
         if self._stopping.is_set():
             self._tally.dropped(1, ALREADY_SHUTDOWN)
             return
-        self._encode()  # what came before it
+        self._group.encode()  # what came before it
         self._put((origin, body))
 
     def add_later(self, encode: Callable[[_Item], Entry], item: _Item) -> None:
         """Take an entry that is still to be encoded, or count it as dropped.
 
-        Whoever adds the last one of a `GROUP` encodes all of them; the thread does before it sends.
+        Whoever adds the last one of a group encodes all of them; the thread does before it sends.
 
         Args:
             encode: Makes the entry, in any thread; one for which it raises an exception is dropped.
-            item: What from, which does not change any more.
+            item: What from, which does not change any more, and holds nothing that the program wants to be rid of.
         """
         if self._stopping.is_set():
             self._tally.dropped(1, ALREADY_SHUTDOWN)
-            return
-        unencoded = self._unencoded
-        unencoded.append((encode, item))
-        if len(unencoded) >= self._group:
-            self._encode()
+        elif not self._group.add(encode, item):
+            self._refuse()
+        elif self._over:  # since this was asked for
+            self._group.encode()
 
-    def drop(self, error: Exception) -> None:
+    def drop(self, error: BaseException) -> None:
         """Count what could not be encoded."""
         self._tally.dropped(1, NOT_ENCODED)
-        _logger.warning("one of %s cannot be exported: %s", self._destination.signal.value, error)
+        _log(logging.WARNING, "one of %s cannot be exported: %s", self._destination.signal.value, error)
 
     def flush(self, timeout_s: float) -> bool:
         """Send all that was added; False if that took too long or did not succeed."""
@@ -165,13 +165,13 @@ class Sender:
             self._stopping.set()
             self._wake.put(None)
             self._thread.join(self._close_timeout_s + _LAST_WORDS_S)
-            self._encode()
-            if not self._thread.is_alive() and (late := self._buffer.take()):
-                # They were added while the thread looked for the last time.
-                self._tally.dropped(len(late), ALREADY_SHUTDOWN)
-                self._buffer.release(late)
+            if not self._thread.is_alive():
+                self._over = True
+                self._group.encode()
+                self._drop_late()
             if left := self._waiting():
-                _logger.warning("%s of %s were not sent before the end", left, self._destination.signal.value)
+                self._lost = True
+                _log(logging.WARNING, "%s of %s were not sent before the end", left, self._destination.signal.value)
         return not self._thread.is_alive() and not self._lost
 
     def _start(self) -> None:
@@ -187,42 +187,38 @@ class Sender:
         """In a forked process: what waited is the parent's to send, and so are its connections."""
         if self._stopping.is_set():
             return
-        self._unencoded.clear()
+        self._group.clear()
         self._buffer.clear()
         self._destination.reopen()
         if self._spool is not None:
             try:
                 self._spool.reopen()
             except OSError as error:
-                _logger.warning("nothing is kept on disk: %s", error)
+                _log(logging.WARNING, "nothing is kept on disk: %s", error)
                 self._spool = None
         self._start()
-
-    def _encode(self) -> None:
-        """Encode what is still to be, as far as no other thread does."""
-        unencoded = self._unencoded
-        for _ in range(len(unencoded)):
-            try:
-                encode, item = unencoded.popleft()
-            except IndexError:
-                return
-            try:
-                entry = encode(item)
-            except Exception as error:  # noqa: BLE001 - whatever a foreign value does when it is encoded
-                self.drop(error)
-            else:
-                self._put(entry)
 
     def _put(self, entry: Entry) -> None:
         room = self._buffer.add(entry)
         if room is ROOM_AND_DUE:
             self._wake.put(None)
         elif room is NO_ROOM:
-            self._refused += 1
-            self._tally.dropped(1, QUEUE_FULL)
+            self._refuse()
+        if self._over:
+            self._drop_late()
+
+    def _refuse(self) -> None:
+        self._refused += 1
+        self._tally.dropped(1, QUEUE_FULL)
+
+    def _drop_late(self) -> None:
+        """Count what was added while the thread looked for the last time, or later."""
+        if late := self._buffer.take():
+            self._tally.dropped(len(late), ALREADY_SHUTDOWN)
+            self._buffer.release(late)
 
     def _waiting(self) -> int:
-        return len(self._buffer) + len(self._unencoded)
+        return len(self._buffer) + len(self._group)
 
     def _run(self) -> None:
         with suppress_instrumentation():
@@ -251,8 +247,7 @@ class Sender:
             return None
 
     def _send_all(self, *, flushing: bool) -> bool:
-        safe = True
-        self._encode()
+        safe = self._group.encode(_ENCODING_S)
         for batch in self._batches(self._buffer.take()):
             self._tally.sending(len(batch))
             safe = self._send(request(batch), len(batch)) and safe
@@ -263,7 +258,8 @@ class Sender:
             self._send_stored(self._spool, flushing=flushing)
         refused = self._refused
         if refused > self._complained_of:
-            _logger.warning(
+            _log(
+                logging.WARNING,
                 "there was no room for %s of %s since the last warning",
                 refused - self._complained_of,
                 self._destination.signal.value,
@@ -295,8 +291,8 @@ class Sender:
                     self._wait_with_stored(outcome)
                     return True
                 outcome = self._deliver(body, tried=outcome)
-        except Exception as error:  # whatever it is, the thread goes on
-            _logger.exception("%s could not be sent", self._destination.signal.value)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the thread goes on
+            _log(logging.ERROR, "%s could not be sent", self._destination.signal.value, error=error)
             outcome = Outcome(type(error).__name__)
         if outcome.too_large and items > 1:
             return self._send_halves(body, items)
@@ -315,7 +311,8 @@ class Sender:
         rejected = min(max(outcome.rejected, 0), items)
         self._tally.sent(items, rejected, outcome.error, seconds)
         if outcome.error or rejected:
-            _logger.error(
+            _log(
+                logging.ERROR,
                 "%s of %s %s were not taken: %s %s",
                 rejected or items,
                 items,
@@ -334,7 +331,7 @@ class Sender:
         try:
             stored = self._spool.add(body, items)
         except OSError as error:
-            _logger.warning("%s cannot be kept on disk: %s", self._destination.signal.value, error)
+            _log(logging.WARNING, "%s cannot be kept on disk: %s", self._destination.signal.value, error)
             return False
         if stored:
             self._tally.stored(items)
@@ -352,8 +349,8 @@ class Sender:
             try:
                 body = spool.read(stored)
                 outcome = self._deliver(body, once=True)
-            except Exception as error:  # whatever it is, the thread goes on
-                _logger.exception("stored %s could not be sent", self._destination.signal.value)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the thread goes on
+                _log(logging.ERROR, "stored %s could not be sent", self._destination.signal.value, error=error)
                 outcome = Outcome(type(error).__name__)
             if outcome.retryable:
                 self._wait_with_stored(outcome)
@@ -396,7 +393,8 @@ class Sender:
         if wait_s is None:
             wait_s = self._next_delay_s * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
             self._next_delay_s = min(2 * self._next_delay_s, MAX_DELAY_S)
-        _logger.warning(
+        _log(
+            logging.WARNING,
             "%s are sent again in %.1f s: %s %s",
             self._destination.signal.value,
             wait_s,
@@ -423,3 +421,9 @@ class Sender:
             return False
         time.sleep(max(0.0, resume_at - time.monotonic()))
         return True
+
+
+def _log(level: int, message: str, *arguments: object, error: BaseException | None = None) -> None:
+    """Log; a handler that raises must not end the thread."""
+    with suppress(Exception):
+        _logger.log(level, message, *arguments, exc_info=error, stacklevel=2)

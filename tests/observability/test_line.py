@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -33,7 +35,7 @@ class Taker(Kept):
         self.taken: list[tuple[object, ...]] = []
         self.wants = True
 
-    def take(self, *what: object) -> bool:
+    def take_line(self, *what: object) -> bool:
         """Keep what it is told."""
         if self.wants:
             self.taken.append(what)
@@ -72,7 +74,7 @@ def _log(logger: logging.Logger, level: int = logging.INFO, error: BaseException
 def test_without_a_record(logger: logging.Logger, taker: Taker, level: int) -> None:
     """What alone listens, and needs no record, gets none."""
     _log(logger, level)
-    assert taker.taken == [("test.line", level, "it took 3 ms", ATTRIBUTES)]
+    assert taker.taken == [("test.line", level, MESSAGE, ARGUMENTS, ATTRIBUTES)]
     assert taker.records == []
 
 
@@ -125,31 +127,60 @@ def test_own_factory(logger: logging.Logger, taker: Taker) -> None:
     assert [type(record) for record in taker.records] == [Own]
 
 
-class Seen:
-    """Calls what it has replaced, as error trackers do."""
+def _wrapped(part: Callable[..., Any], calls: list[object]) -> Callable[..., Any]:
+    @functools.wraps(part)
+    def call(*args: Any, **options: Any) -> Any:
+        calls.append(args)
+        return part(*args, **options)
 
-    def __init__(self, part: Callable[..., Any]) -> None:
-        self._part = part
-        self.calls = 0
-        self.__module__ = part.__module__
-
-    def __get__(self, owner: object, _type: type) -> Callable[..., Any]:
-        def call(*args: Any, **options: Any) -> Any:
-            self.calls += 1
-            return self._part(owner, *args, **options)
-
-        return call
+    return call
 
 
-@pytest.mark.parametrize("part", ["makeRecord", "handle", "callHandlers"])
+@pytest.mark.parametrize("part", ["_log", "makeRecord", "handle", "callHandlers"])
+@pytest.mark.parametrize("of_all", [True, False])
 def test_replaced_part_of_logging(
+    logger: logging.Logger, taker: Taker, monkeypatch: pytest.MonkeyPatch, part: str, of_all: bool
+) -> None:
+    """Whoever has replaced a part of `logging`, or of a logger, as error trackers do, sees the record."""
+    owner, calls = logging.Logger if of_all else logger, list[object]()
+    monkeypatch.setattr(owner, part, _wrapped(getattr(owner, part), calls))
+    _log(logger)
+    assert (taker.taken, len(taker.records), len(calls)) == ([], 1, 1)
+
+
+class Heir(Taker):
+    """Emits records in a way of its own."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep it twice."""
+        self.records += [record, record]
+
+
+def test_heir_of_the_handler(logger: logging.Logger, root: logging.Logger) -> None:
+    """A class below the handler's own gets records, as it may do something else with them."""
+    heir = Heir()
+    root.addHandler(heir)
+    _log(logger)
+    assert (heir.taken, len(heir.records)) == ([], 2)
+
+
+@pytest.mark.parametrize("part", ["emit", "handle"])
+def test_replaced_part_of_the_handler(
     logger: logging.Logger, taker: Taker, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
-    """Whoever has replaced a part of `logging` sees the record."""
-    seen = Seen(getattr(logging.Logger, part))
-    monkeypatch.setattr(logging.Logger, part, seen)
+    """Whoever has replaced a part of the handler sees the record."""
+    calls: list[object] = []
+    monkeypatch.setattr(taker, part, _wrapped(getattr(taker, part), calls))
     _log(logger)
-    assert (len(taker.records), seen.calls) == (1, 1)
+    assert (taker.taken, len(calls)) == ([], 1)
+
+
+def test_double_of_a_handler(logger: logging.Logger, root: logging.Logger) -> None:
+    """A test's double, which has any method, is handed a record."""
+    double = Mock(level=logging.NOTSET, filters=[])
+    root.addHandler(double)
+    _log(logger)
+    assert isinstance(double.handle.call_args.args[0], logging.LogRecord)
 
 
 def test_logger_of_another_class(root: logging.Logger, taker: Taker) -> None:

@@ -17,7 +17,7 @@ from opentelemetry.sdk._logs import LoggerProvider, ReadWriteLogRecord
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 
 from observability.export import ScrubbingLogExporter
-from observability.log_lines import JsonFormatter
+from observability.log_lines import JsonFormatter, Reading
 from observability.logs import Export, PipelineComplaints, RootHandler, configure_logging
 from observability.requests import mark_logged
 
@@ -172,20 +172,39 @@ def test_without_a_record(capsys: pytest.CaptureFixture[str]) -> None:
     """What is told without a record is a line like any other, and breaks no request either."""
     stream = io.StringIO()
     handler = RootHandler(stream, JsonFormatter("s"), None)
-    assert handler.take("app", logging.WARNING, "GET / 200", {"url.path": "/"})
+    assert handler.take_line("app", logging.WARNING, "GET %s 200", ("/",), {"url.path": "/"})
     line = json.loads(stream.getvalue())
     assert line.pop("timestamp")
     assert line == {"level": "WARNING", "logger": "app", "message": "GET / 200", "service": "s", "url.path": "/"}
     stream.close()
-    assert handler.take("app", logging.INFO, "GET / 200", {})
-    assert "--- Logging error ---" in capsys.readouterr().err
+    assert handler.take_line("app", logging.INFO, "GET /%s 200", ("mug",), {})
+    told = capsys.readouterr().err
+    assert "--- Logging error ---" in told
+    assert "GET /mug 200" in told
+
+
+def test_line_that_cannot_be_rendered() -> None:
+    """What cannot be rendered is not taken, and nothing of it is written or exported."""
+    stream, exported = io.StringIO(), []
+
+    def shortcut(reading: Reading) -> bool:
+        exported.append(reading)
+        return True
+
+    export = Export(LoggerProvider(shutdown_on_exit=False), shortcut)
+    handler = RootHandler(stream, JsonFormatter("s"), export)
+    assert not handler.take_line("app", logging.INFO, "GET %s 200", (Broken(),), {})
+    assert not handler.take_line("app", logging.INFO, "GET / 200", (), {"a": Broken()})
+    assert (stream.getvalue(), exported) == ("", [])
+    assert handler.take_line("app", logging.INFO, "GET / 200", (), {})
+    assert len(exported) == 1
 
 
 def test_record_for_the_sdk() -> None:
     """Without a shortcut what is exported has to be a record, and nothing is written without it."""
     stream = io.StringIO()
     handler = RootHandler(stream, JsonFormatter("s"), Export(LoggerProvider(shutdown_on_exit=False)))
-    assert not handler.take("app", logging.INFO, "GET / 200", {})
+    assert not handler.take_line("app", logging.INFO, "GET / 200", (), {})
     assert stream.getvalue() == ""
 
 

@@ -45,7 +45,7 @@ class KeptBytes(Sender):
         except Exception as error:  # noqa: BLE001 - as the real one does
             self.drop(error)
 
-    def drop(self, error: Exception) -> None:
+    def drop(self, error: BaseException) -> None:
         """Keep an error."""
         self.errors.append(f"{type(error).__name__}: {error}")
 

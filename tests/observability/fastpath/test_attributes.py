@@ -15,10 +15,12 @@ def test_bounded() -> None:
     for number in range(attributes_module.MAX_REMEMBERED + 5):
         encoder.add({"a": str(number), "b": number, f"key{number}": "x"}, [], [])
         encoder.tell([f"attributes.{number}"], {}, [], 0)
+        encoder.add({"url.query": f"q{number}=secret"}, [], [])
     encoder.add({"a": "x" * 1000}, [], [])
-    encoder.tell(["attributes." + "x" * 1000], {}, [], 0)
-    assert len(encoder._paths) == 5
-    remembered = (encoder._texts, encoder._ints, encoder._heads, encoder._paths)
+    for path in ("x" * 1000, "\ud800" * 1000):
+        encoder.tell([path], {}, [], 0)
+        assert (path,) not in encoder._paths
+    remembered = (encoder._texts, encoder._ints, encoder._heads, encoder._paths, encoder._cut_texts)
     assert all(len(known) <= attributes_module.MAX_REMEMBERED for known in remembered)
     assert ("a", "x" * 1000) not in encoder._texts
 
@@ -37,7 +39,7 @@ def test_secrets_are_not_remembered() -> None:
 
 
 def test_what_was_cut_comes_again() -> None:
-    """A value that was cut, and what tells of it, are encoded once, and the same each time."""
+    """What is left of a value that was cut, and what tells of it, are encoded once, and the same each time."""
     encoder = Attributes(b"\x4a")
     told: list[list[bytes]] = []
     for secret in ("spans=1", "spans=2", "spans=[REDACTED]"):
@@ -46,9 +48,20 @@ def test_what_was_cut_comes_again() -> None:
         encoder.add({"url.query": secret}, parts, cut)
         encoder.tell(cut, {"url.query": secret}, parts, 0)
         told.append(parts)
-    assert told[0] == told[1] == [plain({"url.query": "spans=[REDACTED]"}, b"\x4a"), encoder._paths[tuple(PATHS)]]
-    assert encoder._paths == {tuple(PATHS): plain({"clearspan.scrubbed": PATHS}, b"\x4a")}
+    assert told[0] == [plain({"url.query": "spans=[REDACTED]"}, b"\x4a"), plain({"clearspan.scrubbed": PATHS}, b"\x4a")]
+    assert [one is other for one, other in zip(told[0], told[1], strict=True)] == [True, True]
     assert told[2] == told[0][:1]
+
+
+def test_what_was_cut_is_no_clean_text() -> None:
+    """What is left of one value is cut when it is another one that has to be."""
+    encoder = Attributes(b"\x4a")
+    for sql in ("SELECT 1 -/**/- canary", "SELECT ? -- canary"):
+        cut: list[str] = []
+        parts: list[bytes] = []
+        encoder.add({"db.query.text": sql}, parts, cut)
+        assert cut == ["attributes.db.query.text"]
+    assert b"canary" not in parts[0]
 
 
 def test_equal_values_of_other_types() -> None:

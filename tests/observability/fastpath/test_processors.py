@@ -81,7 +81,7 @@ class _Kept(Sender):
 
     def __init__(self) -> None:
         self.entries: list[tuple[Origin, bytes]] = []
-        self.errors: list[Exception] = []
+        self.errors: list[BaseException] = []
 
     def add(self, origin: Origin, body: bytes) -> None:
         """Keep an entry."""
@@ -94,7 +94,7 @@ class _Kept(Sender):
         except Exception as error:  # noqa: BLE001 - as the real one does
             self.drop(error)
 
-    def drop(self, error: Exception) -> None:
+    def drop(self, error: BaseException) -> None:
         """Keep an error."""
         self.errors.append(error)
 

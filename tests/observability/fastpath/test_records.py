@@ -6,6 +6,7 @@ import io
 import itertools
 import logging
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ class _Kept(Sender):
 
     def __init__(self) -> None:
         self.entries: list[tuple[Origin, bytes]] = []
-        self.errors: list[Exception] = []
+        self.errors: list[BaseException] = []
         self.past_the_sdk = 0
 
     def add(self, origin: Origin, body: bytes) -> None:
@@ -64,7 +65,7 @@ class _Kept(Sender):
         """Count it."""
         self.past_the_sdk += 1
 
-    def drop(self, error: Exception) -> None:
+    def drop(self, error: BaseException) -> None:
         """Keep an error."""
         self.errors.append(error)
 
@@ -306,12 +307,29 @@ def test_lines_without_a_record(
         record.created = Now.time()
         vars(record).update(extra)
         with use_span(span):
-            if both.short.handler.take("app", level, message, dict(extra)):
+            if both.short.handler.take_line("app", level, message, (), dict(extra)):
                 both.sdk.handler.handle(record)
                 taken += 1
     assert taken == len(messages) * len(PLACES) * 2 * (len(extras) if not limits else route is None)
     both.compare()
     assert "canary" not in both.short.stream.getvalue() + both.short.sender.decoded()
+
+
+class Thing:
+    """What a program logs, and has done with then."""
+
+
+def test_nothing_is_held() -> None:
+    """What waits to be encoded holds on to no argument of its call."""
+    kept: list[Any] = []
+    way = Way(short=True)
+    way.records._add_later = lambda _, item: kept.append(item)  # type: ignore[assignment]
+    thing = Thing()
+    found = weakref.ref(thing)
+    way.handler.handle(logging.LogRecord("app", 20, "a.py", 1, "failed: %s", (thing,), None))
+    del thing
+    assert len(kept) == 1
+    assert found() is None
 
 
 def test_attributes_of_other_formatters(both: Both) -> None:

@@ -171,6 +171,102 @@ def test_the_end_of_a_group(start: Start, receiver: Receiver, counts: Counts) ->
     assert counts()["processor.span.processed", "already_shutdown"] == 1
 
 
+class Held:
+    """Encodes, and is held up by whoever does something else meanwhile."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, name: str) -> Entry:
+        """Encode a name once that may go on."""
+        self.begun.set()
+        assert self.go_on.wait(10)
+        return ORIGIN, field(b"\x2a", name.encode())
+
+
+@pytest.fixture
+def held() -> Iterator[Held]:
+    """One, with another thread that adds what it encodes, and is ended."""
+    held = Held()
+    yield held
+    held.go_on.set()
+
+
+def _held_up(sender: Sender, held: Held) -> threading.Thread:
+    thread = threading.Thread(target=sender.add_later, args=(held, "held"))
+    thread.start()
+    assert held.begun.wait(10)
+    return thread
+
+
+def test_flush_while_another_thread_encodes(start: Start, receiver: Receiver, held: Held) -> None:
+    """A flush waits a moment for what another thread is encoding, and says if that was not enough."""
+    sender = start(max_batch=1)
+    thread = _held_up(sender, held)
+    assert not sender.flush(5)
+    held.go_on.set()
+    thread.join(10)
+    assert sender.flush(5)
+    assert receiver.names() == ["held"]
+
+
+def test_shutdown_while_another_thread_encodes(start: Start, receiver: Receiver, counts: Counts, held: Held) -> None:
+    """What another thread ends encoding too late is counted, and so is what waits behind it."""
+    sender = start(max_batch=1)
+    thread = _held_up(sender, held)
+    sender.add_later(Encoder(), "behind")
+    assert not sender.shutdown()
+    held.go_on.set()
+    thread.join(10)
+    sender._group.encode()
+    assert receiver.names() == []
+    after = counts()
+    assert after["processor.span.processed", "already_shutdown"] == 2
+    assert after["processor.span.queue.size", None] == 0
+
+
+def test_no_room_to_be_encoded(start: Start, counts: Counts, held: Held) -> None:
+    """While a thread that encodes is held up, no more is taken than there may be."""
+    sender = start(max_batch=1, max_entries=2)
+    thread = _held_up(sender, held)
+    for name in "abc":
+        sender.add_later(Encoder(), name)
+    assert counts()["processor.span.processed", "queue_full"] == 1
+    held.go_on.set()
+    thread.join(10)
+
+
+class Raising(logging.Handler):
+    """Raises what a handler should not."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Raise it."""
+        raise RuntimeError(record.getMessage())
+
+
+@pytest.fixture
+def _raising() -> Iterator[None]:
+    """Somebody's handler."""
+    handler = Raising()
+    logging.getLogger("observability.fastpath").addHandler(handler)
+    yield
+    logging.getLogger("observability.fastpath").removeHandler(handler)
+
+
+@pytest.mark.usefixtures("_raising")
+def test_handler_that_raises(start: Start, receiver: Receiver, counts: Counts) -> None:
+    """What is told to a handler that raises ends neither the thread nor the request."""
+    sender, encode = start(delay_s=0.01), Encoder()
+    sender.add_later(encode, "bad")
+    _until(lambda: counts()["processor.span.processed", "not_encoded"] == 1)
+    sender.add_later(encode, "a")
+    receiver.answers += [Answer(400)]
+    assert not sender.flush(5)
+    sender.add_later(encode, "b")
+    assert sender.shutdown()
+    assert receiver.names() == ["a", "b"]
+
+
 def test_sent_by_time(start: Start, receiver: Receiver) -> None:
     """Nothing waits longer than it may."""
     _add(start(delay_s=0.01), "a")

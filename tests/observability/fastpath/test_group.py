@@ -1,0 +1,178 @@
+"""Items that wait to be encoded together."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from observability.fastpath.buffer import Entry
+from observability.fastpath.group import Group
+from observability.fastpath.origin import Origin
+
+ORIGIN = Origin(b"", b"", b"", b"")
+TIMEOUT_S = 10
+
+
+class Kept:
+    """Keeps what comes of a group."""
+
+    def __init__(self, *, size: int = 3, max_waiting: int = 100) -> None:
+        self.names: list[str] = []
+        self.dropped: list[BaseException] = []
+        self.group = Group(self._put, self.dropped.append, size=size, max_waiting=max_waiting)
+
+    def _put(self, entry: Entry) -> None:
+        self.names.append(entry[1].decode())
+
+    def add(self, *names: str) -> None:
+        """Add items."""
+        for name in names:
+            assert self.group.add(_encode, name)
+
+
+def _encode(name: str) -> Entry:
+    return ORIGIN, name.encode()
+
+
+class Held:
+    """Encodes, and is held up."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, name: str) -> Entry:
+        """Encode a name once that may go on."""
+        self.begun.set()
+        assert self.go_on.wait(TIMEOUT_S)
+        return _encode(name)
+
+
+class Thread(threading.Thread):
+    """Runs something, and is waited for."""
+
+    def __init__(self, target: Callable[[], object]) -> None:
+        super().__init__(target=target)
+        self.start()
+
+    def end(self) -> None:
+        """Wait for it."""
+        self.join(TIMEOUT_S)
+        assert not self.is_alive()
+
+
+def test_encoded_when_there_are_enough() -> None:
+    """Items wait until there are enough of them, and are encoded in their order."""
+    kept = Kept()
+    kept.add("a", "b")
+    assert (kept.names, len(kept.group)) == ([], 2)
+    kept.add("c", "d")
+    assert (kept.names, len(kept.group)) == (["a", "b", "c"], 1)
+
+
+def test_encoded_when_asked_for() -> None:
+    """Whoever asks for it has all encoded that waits; nothing is to be done a second time."""
+    kept = Kept()
+    kept.add("a")
+    assert kept.group.encode()
+    assert kept.group.encode()
+    assert kept.names == ["a"]
+
+
+def test_what_cannot_be_encoded() -> None:
+    """What cannot be encoded is told, and the others are encoded."""
+    kept, error = Kept(), ValueError("b")
+
+    def fail(_: str) -> Entry:
+        raise error
+
+    kept.add("a")
+    kept.group.add(fail, "b")
+    kept.add("c")
+    assert (kept.names, kept.dropped) == (["a", "c"], [error])
+
+
+def test_interrupted() -> None:
+    """An interrupt goes on to whoever encodes; what it hit is told, and the others wait for the next time."""
+    kept = Kept()
+
+    def interrupt(_: str) -> Entry:
+        raise KeyboardInterrupt
+
+    kept.group.add(interrupt, "a")
+    kept.add("b")
+    with pytest.raises(KeyboardInterrupt):
+        kept.add("c")
+    assert len(kept.dropped) == 1
+    assert kept.group.encode()
+    assert kept.names == ["b", "c"]
+
+
+def test_one_thread_at_a_time() -> None:
+    """While one thread encodes no other one waits for it, unless it says so; the order stays."""
+    kept, held = Kept(size=1), Held()
+    thread = Thread(lambda: kept.group.add(held, "a"))
+    assert held.begun.wait(TIMEOUT_S)
+    kept.add("b")
+    assert not kept.group.encode()
+    assert not kept.group.encode(0.01)
+    assert kept.names == []
+    waiting = Thread(lambda: kept.group.encode(TIMEOUT_S))
+    held.go_on.set()
+    thread.end()
+    waiting.end()
+    assert kept.names == ["a", "b"]
+
+
+def test_bounded_while_one_is_held_up() -> None:
+    """What finds no room while a thread is held up is refused."""
+    kept, held = Kept(size=1, max_waiting=2), Held()
+    thread = Thread(lambda: kept.group.add(held, "a"))
+    assert held.begun.wait(TIMEOUT_S)
+    kept.add("b", "c")
+    assert not kept.group.add(_encode, "d")
+    held.go_on.set()
+    thread.end()
+    assert kept.group.encode()
+    assert kept.names == ["a", "b", "c"]
+
+
+class Garbage:
+    """Adds an item when it is collected."""
+
+    def __init__(self, kept: Kept) -> None:
+        self._kept = kept
+        self._itself = self
+
+    def __del__(self) -> None:
+        self._kept.add("garbage")
+
+
+def test_added_while_one_is_encoded() -> None:
+    """The garbage collector may end a span while another one is encoded, in the same thread."""
+    kept = Kept(size=2)
+
+    def collect(name: str) -> Entry:
+        Garbage(kept)
+        gc.collect()
+        return _encode(name)
+
+    kept.group.add(collect, "a")
+    kept.add("b")
+    assert kept.group.encode()
+    assert sorted(kept.names) == ["a", "b", "garbage"]
+
+
+def test_forked() -> None:
+    """A forked process begins empty, also if a thread of its parent was encoding."""
+    kept, held = Kept(size=2), Held()
+    thread = Thread(lambda: [kept.group.add(held, name) for name in "ab"])
+    assert held.begun.wait(TIMEOUT_S)
+    group = kept.group
+    group.clear()
+    kept.add("c", "d")
+    assert kept.names == ["c", "d"]
+    held.go_on.set()
+    thread.end()
