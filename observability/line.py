@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from types import MethodType
 from typing import Any, Final
 
 TakeLine = Callable[[logging.Handler, str, int, str, tuple[object, ...], dict[str, Any]], bool]
 """A method of handlers that takes a logger's name, a level, a message, its arguments and attributes, or says False."""
 
-_PARTS: Final = ("_log", "makeRecord", "handle", "callHandlers")
+_PARTS: Final = ("log", "_log", "makeRecord", "handle", "callHandlers")
 _PYTHONS: Final = vars(logging)
 
 
@@ -78,8 +79,9 @@ class Line:
 
 
 def _is_replaced(logger: logging.Logger) -> bool:
-    """Whether a part of `logging` is not Python's own, which what wraps it may claim to be in all else."""
-    for part in _PARTS:  # noqa: SIM110 - a generator takes twice as long
-        if getattr(getattr(logger, part), "__globals__", None) is not _PYTHONS:
+    """Whether a part of `logging` is not Python's own, which what wraps it may claim to be in nearly all else."""
+    for part in _PARTS:
+        found = getattr(logger, part)
+        if type(found) is not MethodType or found.__func__.__globals__ is not _PYTHONS:
             return True
     return False

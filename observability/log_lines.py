@@ -205,7 +205,7 @@ class JsonFormatter(logging.Formatter):
             text = f", {_quoted(key)}: {_quoted(scrubbed)}"
             if found:
                 cut.append(f"attributes.{key}")
-            elif len(value) <= MAX_REMEMBERED_CHARACTERS:
+            elif len(key) + len(value) <= MAX_REMEMBERED_CHARACTERS:
                 remember(self._texts, (key, value), text)
             return text
         plain = not is_secret(key) if type(value) is int else value is None or isinstance(value, (bool, float))
@@ -214,7 +214,7 @@ class JsonFormatter(logging.Formatter):
             cut += paths
             value = cleaned[key]
         text = f", {_quoted(key)}: {self._json(value)}"
-        if type(value) is int and 0 <= value <= MAX_REMEMBERED_INT:
+        if type(value) is int and 0 <= value <= MAX_REMEMBERED_INT and len(key) <= MAX_REMEMBERED_CHARACTERS:
             remember(self._ints, (key, value), text)
         return text
 

@@ -125,11 +125,7 @@ class RootHandler(logging.Handler):
             record = _unrenderable(record, error)
             reading = read(record)
         if self.stream is not None:
-            try:
-                line = self._layout.line(reading)
-            except Exception as error:  # noqa: BLE001 - whatever the extras raise
-                line = self._layout.format(_unrenderable(record, error))
-            self._write(self.stream, line, record)
+            self._write(self.stream, reading)
         if self._export is not None and source != "pipeline":
             self._export.take(reading, record)
 
@@ -146,24 +142,26 @@ class RootHandler(logging.Handler):
             extras: Texts and numbers, to which the route is added.
 
         Returns:
-            Whether it is taken. Where it cannot be rendered, or has to be exported the SDK's way, that takes a record.
+            Whether it is taken. Where it has no message, or has to be exported the SDK's way, that takes a record.
         """
         export = self._export
         if export is not None and not export.has_shortcut:
             return False
         try:
             reading = read_line(logger, level, message % arguments, extras)
-            line = self._layout.line(reading)
         except Exception:  # noqa: BLE001 - whatever the arguments raise
             return False
         if export is not None and not export.take_short(reading):
             return False
         if self.stream is not None:
-            self._write(self.stream, line, None)
+            self._write(self.stream, reading)
         return True
 
-    def _write(self, stream: TextIO, line: str, record: logging.LogRecord | None) -> None:
-        """Write a line, of a record if there is one."""
+    def _write(self, stream: TextIO, reading: Reading) -> None:
+        try:
+            line = self._layout.line(reading)
+        except Exception as error:  # noqa: BLE001 - whatever the extras raise
+            line = self._layout.format(_unrenderable(_record_of(reading), error))
         with self.lock:  # type: ignore[union-attr]  # each handler has one, which is a new one in a forked process
             try:
                 try:
@@ -172,8 +170,7 @@ class RootHandler(logging.Handler):
                     stream.write(escape_beyond_ascii(line) + "\n")
                 stream.flush()
             except (OSError, ValueError) as error:
-                told = logging.makeLogRecord({"msg": line}) if record is None else _unrenderable(record, error)
-                self.handleError(told)  # which shows arguments as they are
+                self.handleError(_unrenderable(_record_of(reading), error))  # which shows arguments as they are
 
     def _source(self, name: str) -> Source:
         source: Source = "server" if name == "uvicorn.error" else "service"
@@ -281,6 +278,12 @@ def _unhandled_once(record: logging.LogRecord) -> bool:
     if record.exc_info:
         return not was_logged(record.exc_info[1])
     return not str(record.msg).startswith("Traceback (most recent call last)")
+
+
+def _record_of(reading: Reading) -> logging.LogRecord:
+    if reading.record is not None:
+        return reading.record
+    return logging.makeLogRecord({"name": reading.logger, "pathname": reading.logger, "created": reading.created})
 
 
 def _unrenderable(record: logging.LogRecord, error: Exception) -> logging.LogRecord:

@@ -135,8 +135,11 @@ def scrub_url(url: str) -> tuple[str, bool]:
     """Drop a URL's user info and fragment, and cut the values of its query; the second value tells of a change."""
     rest, _, _ = url.partition("#")
     rest, question, query = rest.partition("?")
-    scheme, *locations = rest.split("://")  # a path may hold another URL
-    rest = "://".join((scheme, *(_USER_INFO.sub("", location) for location in locations)))
+    scheme, separator, location = rest.partition("://")
+    if separator:
+        # A password may hold anything; and a path another URL.
+        inner = _USER_INFO.sub("", location).split("://")
+        rest = "://".join((scheme, *(_USER_INFO.sub("", one) for one in inner)))
     cleaned = f"{rest}{question}{_query(query)}"
     return cleaned, cleaned != url
 
@@ -153,9 +156,13 @@ def _remember(text: str) -> None:
     _clean.add(text)
 
 
-@lru_cache(maxsize=4096)
 def is_secret(name: str) -> bool:
     """Whether a text or a whole number of this name is a secret, whatever it is."""
+    return _is_secret(name) if len(name) <= MAX_REMEMBERED_CHARACTERS else _SECRET_NAME.search(name) is not None
+
+
+@lru_cache(maxsize=4096)
+def _is_secret(name: str) -> bool:
     return _SECRET_NAME.search(name) is not None
 
 

@@ -150,7 +150,8 @@ class Attributes:
         if known is None:
             head = field(b"\x0a", key.encode(errors="replace"))
             known = head, ONE_BYTE_LENGTH - len(head) - 4 if key.isascii() else -1
-            remember(self._heads, key, known)
+            if len(key) <= MAX_REMEMBERED_CHARACTERS:
+                remember(self._heads, key, known)
         return known
 
 

@@ -6,64 +6,69 @@ takes three to five times as long as one of many.
 
 from __future__ import annotations
 
-import threading
+import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar
+from threading import get_ident
+from typing import Any, Final, TypeVar
 
 from observability.fastpath.buffer import Entry
+
+_LOOK_S: Final = 0.001
 
 _Item = TypeVar("_Item")
 
 
 class Group:
-    """Takes items from any thread, and has one thread at a time encode them, in their order.
+    """Takes items from any thread. No thread waits for another one that encodes, unless it says so."""
 
-    No thread waits for another one that encodes, which may log, unless it says for how long.
-    """
-
-    def __init__(
-        self, put: Callable[[Entry], None], drop: Callable[[BaseException], None], *, size: int, max_waiting: int
-    ) -> None:
+    def __init__(self, put: Callable[[Entry], None], drop: Callable[[BaseException], None], *, size: int) -> None:
         """Begin empty.
 
         Args:
             put: Takes what is encoded.
             drop: Is told why something could not be; raises nothing.
             size: How many are enough to be encoded.
-            max_waiting: How many may wait, if the thread that encodes is held up.
         """
         self._put = put
         self._drop = drop
         self._size = size
-        self._max_waiting = max_waiting
-        self.clear()
-
-    def clear(self) -> None:
-        """Be empty, with a new lock: also for a forked process, where another thread may have held the old one."""
         self._waiting: deque[tuple[Callable[[Any], Entry], Any]] = deque()
-        self._encoding = threading.Lock()
+        self._encoding: set[int] = set()
 
-    def add(self, encode: Callable[[_Item], Entry], item: _Item) -> bool:
-        """Add an item, and encode all if that makes enough; False if there is no room."""
+    def clear(self) -> int:
+        """Give up what waits, and return how many they were. In a forked process there is no other thread."""
+        self._encoding.clear()
+        waiting, number = self._waiting, 0
+        while waiting:
+            try:
+                waiting.popleft()
+            except IndexError:  # another thread has it
+                break
+            number += 1
+        return number
+
+    def add(self, encode: Callable[[_Item], Entry], item: _Item) -> None:
+        """Add an item, and encode all if that makes enough."""
         waiting = self._waiting
-        if len(waiting) >= self._max_waiting:
-            return False
         waiting.append((encode, item))
         if len(waiting) >= self._size:
             self.encode()
-        return True
 
-    def encode(self, wait_s: float = 0.0) -> bool:
-        """Encode what waits; False if another thread is at it, and goes on for longer than that, in seconds."""
-        waiting, encoding = self._waiting, self._encoding
-        if not waiting and not encoding.locked():
-            return True
-        if not encoding.acquire(timeout=wait_s):
-            return False
+    def encode(self) -> None:
+        """Encode what waits, in its order, as far as no other thread has begun to."""
+        waiting = self._waiting
+        if not waiting:
+            return
+        # A mark that an interrupt leaves here is taken away the next time that this thread encodes.
+        thread = get_ident()
+        self._encoding.add(thread)
         try:
             for _ in range(len(waiting)):
-                encode, item = waiting.popleft()
+                try:
+                    encode, item = waiting.popleft()
+                except IndexError:
+                    return
                 try:
                     entry = encode(item)
                 except BaseException as error:
@@ -73,7 +78,16 @@ class Group:
                 else:
                     self._put(entry)
         finally:
-            encoding.release()
+            self._encoding.discard(thread)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for what other threads are encoding; False if that takes longer, in seconds."""
+        until = time.monotonic() + timeout_s
+        others = self._encoding.copy()
+        while others := others & self._encoding:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(_LOOK_S)
         return True
 
     def __len__(self) -> int:

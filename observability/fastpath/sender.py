@@ -114,8 +114,7 @@ class Sender:
         self._give_up_at = float("inf")
         self._refused = self._complained_of = 0
         self._lost = False
-        self._over = False
-        self._group = Group(self._put, self.drop, size=min(GROUP, max_batch), max_waiting=max_entries)
+        self._group = Group(self._put, self.drop, size=min(GROUP, max_batch))
         self.created = tally.created
         tally.watch(self._waiting, self._stored if spool is not None else None)
         self._start()
@@ -132,7 +131,7 @@ class Sender:
     def add_later(self, encode: Callable[[_Item], Entry], item: _Item) -> None:
         """Take an entry that is still to be encoded, or count it as dropped.
 
-        Whoever adds the last one of a group encodes all of them; the thread does before it sends.
+        Whoever adds the last one of a group encodes them; the thread encodes what there is before it sends.
 
         Args:
             encode: Makes the entry, in any thread; one for which it raises an exception is dropped.
@@ -140,10 +139,10 @@ class Sender:
         """
         if self._stopping.is_set():
             self._tally.dropped(1, ALREADY_SHUTDOWN)
-        elif not self._group.add(encode, item):
-            self._refuse()
-        elif self._over:  # since this was asked for
-            self._group.encode()
+            return
+        self._group.add(encode, item)
+        if self._over:
+            self._drop_late()
 
     def drop(self, error: BaseException) -> None:
         """Count what could not be encoded."""
@@ -165,16 +164,12 @@ class Sender:
             self._stopping.set()
             self._wake.put(None)
             self._thread.join(self._close_timeout_s + _LAST_WORDS_S)
-            if not self._thread.is_alive():
-                self._over = True
-                self._group.encode()
-                self._drop_late()
             if left := self._waiting():
-                self._lost = True
                 _log(logging.WARNING, "%s of %s were not sent before the end", left, self._destination.signal.value)
         return not self._thread.is_alive() and not self._lost
 
     def _start(self) -> None:
+        self._over = False
         self._stopping = threading.Event()
         # Its put, unlike an event's, may interrupt itself: see the buffer's lock.
         self._wake: queue.SimpleQueue[_Flush | None] = queue.SimpleQueue()
@@ -203,24 +198,30 @@ class Sender:
         if room is ROOM_AND_DUE:
             self._wake.put(None)
         elif room is NO_ROOM:
-            self._refuse()
+            self._refused += 1
+            self._tally.dropped(1, QUEUE_FULL)
         if self._over:
             self._drop_late()
 
-    def _refuse(self) -> None:
-        self._refused += 1
-        self._tally.dropped(1, QUEUE_FULL)
-
     def _drop_late(self) -> None:
         """Count what was added while the thread looked for the last time, or later."""
-        if late := self._buffer.take():
-            self._tally.dropped(len(late), ALREADY_SHUTDOWN)
-            self._buffer.release(late)
+        entries = self._buffer.take()
+        self._buffer.release(entries)
+        if late := len(entries) + self._group.clear():
+            self._tally.dropped(late, ALREADY_SHUTDOWN)
+            self._lost = True
 
     def _waiting(self) -> int:
         return len(self._buffer) + len(self._group)
 
     def _run(self) -> None:
+        try:
+            self._send_until_the_end()
+        finally:
+            self._over = True
+            self._drop_late()
+
+    def _send_until_the_end(self) -> None:
         with suppress_instrumentation():
             while not self._stopping.is_set():
                 flush = self._wait()
@@ -247,7 +248,8 @@ class Sender:
             return None
 
     def _send_all(self, *, flushing: bool) -> bool:
-        safe = self._group.encode(_ENCODING_S)
+        self._group.encode()
+        safe = not flushing or self._group.wait(_ENCODING_S)
         for batch in self._batches(self._buffer.take()):
             self._tally.sending(len(batch))
             safe = self._send(request(batch), len(batch)) and safe

@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+import wrapt
 
 from observability.line import Line
 
@@ -136,14 +137,28 @@ def _wrapped(part: Callable[..., Any], calls: list[object]) -> Callable[..., Any
     return call
 
 
-@pytest.mark.parametrize("part", ["_log", "makeRecord", "handle", "callHandlers"])
+def _proxied(part: Callable[..., Any], calls: list[object]) -> Callable[..., Any]:
+    def call(wrapped: Callable[..., Any], _owner: object, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        calls.append(args)
+        return wrapped(*args, **options)
+
+    return wrapt.FunctionWrapper(part, call)
+
+
+@pytest.mark.parametrize("part", ["log", "_log", "makeRecord", "handle", "callHandlers"])
 @pytest.mark.parametrize("of_all", [True, False])
-def test_replaced_part_of_logging(
-    logger: logging.Logger, taker: Taker, monkeypatch: pytest.MonkeyPatch, part: str, of_all: bool
+@pytest.mark.parametrize("wrap", [_wrapped, _proxied])
+def test_replaced_part_of_logging(  # noqa: PLR0917 - fixtures
+    logger: logging.Logger,
+    taker: Taker,
+    monkeypatch: pytest.MonkeyPatch,
+    part: str,
+    of_all: bool,
+    wrap: Callable[[Callable[..., Any], list[object]], Callable[..., Any]],
 ) -> None:
     """Whoever has replaced a part of `logging`, or of a logger, as error trackers do, sees the record."""
     owner, calls = logging.Logger if of_all else logger, list[object]()
-    monkeypatch.setattr(owner, part, _wrapped(getattr(owner, part), calls))
+    monkeypatch.setattr(owner, part, wrap(getattr(owner, part), calls))
     _log(logger)
     assert (taker.taken, len(taker.records), len(calls)) == ([], 1, 1)
 

@@ -180,11 +180,11 @@ def test_without_a_record(capsys: pytest.CaptureFixture[str]) -> None:
     assert handler.take_line("app", logging.INFO, "GET /%s 200", ("mug",), {})
     told = capsys.readouterr().err
     assert "--- Logging error ---" in told
-    assert "GET /mug 200" in told
+    assert "this log call cannot be rendered (ValueError): app:0" in told
 
 
 def test_line_that_cannot_be_rendered() -> None:
-    """What cannot be rendered is not taken, and nothing of it is written or exported."""
+    """What has no message is not taken, and nothing of it is written or exported; an extra is told as in a record."""
     stream, exported = io.StringIO(), []
 
     def shortcut(reading: Reading) -> bool:
@@ -194,9 +194,9 @@ def test_line_that_cannot_be_rendered() -> None:
     export = Export(LoggerProvider(shutdown_on_exit=False), shortcut)
     handler = RootHandler(stream, JsonFormatter("s"), export)
     assert not handler.take_line("app", logging.INFO, "GET %s 200", (Broken(),), {})
-    assert not handler.take_line("app", logging.INFO, "GET / 200", (), {"a": Broken()})
     assert (stream.getvalue(), exported) == ("", [])
-    assert handler.take_line("app", logging.INFO, "GET / 200", (), {})
+    assert handler.take_line("app", logging.INFO, "GET / 200", (), {"a": Broken()})
+    assert "this log call cannot be rendered (RuntimeError)" in stream.getvalue()
     assert len(exported) == 1
 
 

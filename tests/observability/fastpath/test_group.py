@@ -19,10 +19,10 @@ TIMEOUT_S = 10
 class Kept:
     """Keeps what comes of a group."""
 
-    def __init__(self, *, size: int = 3, max_waiting: int = 100) -> None:
+    def __init__(self, *, size: int = 3) -> None:
         self.names: list[str] = []
         self.dropped: list[BaseException] = []
-        self.group = Group(self._put, self.dropped.append, size=size, max_waiting=max_waiting)
+        self.group = Group(self._put, self.dropped.append, size=size)
 
     def _put(self, entry: Entry) -> None:
         self.names.append(entry[1].decode())
@@ -30,7 +30,7 @@ class Kept:
     def add(self, *names: str) -> None:
         """Add items."""
         for name in names:
-            assert self.group.add(_encode, name)
+            self.group.add(_encode, name)
 
 
 def _encode(name: str) -> Entry:
@@ -76,8 +76,8 @@ def test_encoded_when_asked_for() -> None:
     """Whoever asks for it has all encoded that waits; nothing is to be done a second time."""
     kept = Kept()
     kept.add("a")
-    assert kept.group.encode()
-    assert kept.group.encode()
+    kept.group.encode()
+    kept.group.encode()
     assert kept.names == ["a"]
 
 
@@ -106,37 +106,36 @@ def test_interrupted() -> None:
     with pytest.raises(KeyboardInterrupt):
         kept.add("c")
     assert len(kept.dropped) == 1
-    assert kept.group.encode()
+    kept.group.encode()
     assert kept.names == ["b", "c"]
 
 
-def test_one_thread_at_a_time() -> None:
-    """While one thread encodes no other one waits for it, unless it says so; the order stays."""
-    kept, held = Kept(size=1), Held()
-    thread = Thread(lambda: kept.group.add(held, "a"))
-    assert held.begun.wait(TIMEOUT_S)
+def test_while_another_thread_encodes() -> None:
+    """While a thread is held up others encode what it has not begun; who wants to waits for it."""
+    kept, held = Kept(), Held()
+    kept.group.add(held, "a")
     kept.add("b")
-    assert not kept.group.encode()
-    assert not kept.group.encode(0.01)
-    assert kept.names == []
-    waiting = Thread(lambda: kept.group.encode(TIMEOUT_S))
+    thread = Thread(lambda: kept.add("c"))
+    assert held.begun.wait(TIMEOUT_S)
+    kept.group.encode()
+    assert kept.names == ["b", "c"]
+    assert not kept.group.wait(0.01)
+    waiting = Thread(lambda: kept.group.wait(TIMEOUT_S))
     held.go_on.set()
     thread.end()
     waiting.end()
-    assert kept.names == ["a", "b"]
+    assert kept.group.wait(0)
+    assert kept.names == ["b", "c", "a"]
 
 
-def test_bounded_while_one_is_held_up() -> None:
-    """What finds no room while a thread is held up is refused."""
-    kept, held = Kept(size=1, max_waiting=2), Held()
-    thread = Thread(lambda: kept.group.add(held, "a"))
-    assert held.begun.wait(TIMEOUT_S)
-    kept.add("b", "c")
-    assert not kept.group.add(_encode, "d")
-    held.go_on.set()
-    thread.end()
-    assert kept.group.encode()
-    assert kept.names == ["a", "b", "c"]
+def test_given_up() -> None:
+    """What is given up is counted, and not encoded."""
+    kept = Kept()
+    kept.add("a", "b")
+    assert kept.group.clear() == 2
+    assert kept.group.clear() == 0
+    kept.group.encode()
+    assert kept.names == []
 
 
 class Garbage:
@@ -161,18 +160,16 @@ def test_added_while_one_is_encoded() -> None:
 
     kept.group.add(collect, "a")
     kept.add("b")
-    assert kept.group.encode()
+    kept.group.encode()
     assert sorted(kept.names) == ["a", "b", "garbage"]
 
 
 def test_forked() -> None:
-    """A forked process begins empty, also if a thread of its parent was encoding."""
-    kept, held = Kept(size=2), Held()
-    thread = Thread(lambda: [kept.group.add(held, name) for name in "ab"])
+    """A forked process waits for no thread of its parent."""
+    kept, held = Kept(size=1), Held()
+    thread = Thread(lambda: kept.group.add(held, "a"))
     assert held.begun.wait(TIMEOUT_S)
-    group = kept.group
-    group.clear()
-    kept.add("c", "d")
-    assert kept.names == ["c", "d"]
+    kept.group.clear()
+    assert kept.group.wait(0)
     held.go_on.set()
     thread.end()
