@@ -1,7 +1,7 @@
 """What is still to be encoded, which is done for some at a time.
 
 What else a request runs drives everything that encodes a span out of the processor's caches, so that one by itself
-takes three to five times as long as one of many.
+takes two to three times as long as one of many.
 """
 
 from __future__ import annotations
