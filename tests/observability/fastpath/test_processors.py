@@ -6,8 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 from opentelemetry._logs import LogRecord
@@ -17,11 +15,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
-from observability.fastpath.buffer import Entry
-from observability.fastpath.origin import Origin
 from observability.fastpath.processors import EncodingLogProcessor, EncodingSpanProcessor
-from observability.fastpath.sender import Sender
 from observability.providers import Telemetry
+from tests.observability.fastpath.pairs import KeptBytes
 from tests.observability.fastpath.receiver import Receiver
 
 TELL = """
@@ -74,29 +70,6 @@ else:
     tracer.start_span("child").end()
     os._exit(0 if telemetry.close() else 1)
 """
-
-
-class _Kept(Sender):
-    """Keeps what it is handed."""
-
-    def __init__(self) -> None:
-        self.entries: list[tuple[Origin, bytes]] = []
-        self.errors: list[BaseException] = []
-
-    def add(self, origin: Origin, body: bytes) -> None:
-        """Keep an entry."""
-        self.entries.append((origin, body))
-
-    def add_later(self, encode: Callable[[Any], Entry], item: Any) -> None:
-        """Encode it at once."""
-        try:
-            self.add(*encode(item))
-        except Exception as error:  # noqa: BLE001 - as the real one does
-            self.drop(error)
-
-    def drop(self, error: BaseException) -> None:
-        """Keep an error."""
-        self.errors.append(error)
 
 
 def _run(code: str, receiver: Receiver, **environment: str) -> list[str]:
@@ -230,7 +203,7 @@ def test_fork(receiver: Receiver) -> None:
 
 def test_beside_others() -> None:
     """Another processor gets the same spans as ever."""
-    exporter, sender = InMemorySpanExporter(), _Kept()
+    exporter, sender = InMemorySpanExporter(), KeptBytes()
     telemetry = Telemetry.build("s", span_processors=[EncodingSpanProcessor(sender), SimpleSpanProcessor(exporter)])
     with telemetry.tracer_provider.get_tracer("t").start_as_current_span("a", attributes={"b": 1}):
         pass
@@ -240,7 +213,7 @@ def test_beside_others() -> None:
 
 def test_unsampled() -> None:
     """Only what is sampled is sent."""
-    sender = _Kept()
+    sender = KeptBytes()
     telemetry = Telemetry.build("s", span_processors=[EncodingSpanProcessor(sender)], sampler=ALWAYS_OFF)
     telemetry.tracer_provider.get_tracer("t").start_span("a").end()
     assert sender.entries == []
@@ -248,7 +221,7 @@ def test_unsampled() -> None:
 
 def test_what_cannot_be_encoded() -> None:
     """It is counted, and whoever ends the span or logs the record learns nothing of it."""
-    sender = _Kept()
+    sender = KeptBytes()
     telemetry = Telemetry.build(
         "s", span_processors=[EncodingSpanProcessor(sender)], log_processors=[EncodingLogProcessor(sender)]
     )

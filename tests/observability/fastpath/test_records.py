@@ -30,44 +30,27 @@ from opentelemetry.trace import (
 )
 
 from observability import log_lines, providers, requests
-from observability.fastpath.buffer import Entry
-from observability.fastpath.origin import Origin, request
+from observability.fastpath.origin import request
 from observability.fastpath.processors import EncodingLogProcessor
 from observability.fastpath.records import Records
-from observability.fastpath.sender import Sender
 from observability.log_lines import JsonFormatter
 from observability.logs import Export, RootHandler
+from tests.observability.fastpath.pairs import KeptBytes
 from tests.observability.fastpath.values import ATTRIBUTES, TEXTS
 
 Call = Callable[[logging.Logger], None]
 
 
-class _Kept(Sender):
-    """Keeps what it is handed."""
+class _Kept(KeptBytes):
+    """Keeps what it is handed, and counts what came past the SDK."""
 
     def __init__(self) -> None:
-        self.entries: list[tuple[Origin, bytes]] = []
-        self.errors: list[BaseException] = []
+        super().__init__()
         self.past_the_sdk = 0
-
-    def add(self, origin: Origin, body: bytes) -> None:
-        """Keep an entry."""
-        self.entries.append((origin, body))
-
-    def add_later(self, encode: Callable[[Any], Entry], item: Any) -> None:
-        """Encode it at once."""
-        try:
-            self.add(*encode(item))
-        except Exception as error:  # noqa: BLE001 - as the real one does
-            self.drop(error)
 
     def created(self) -> None:
         """Count it."""
         self.past_the_sdk += 1
-
-    def drop(self, error: BaseException) -> None:
-        """Keep an error."""
-        self.errors.append(error)
 
     def flush(self, timeout_s: float) -> bool:  # noqa: ARG002 - the interface's
         """Nothing to do."""
