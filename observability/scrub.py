@@ -145,8 +145,8 @@ def scrub_url(url: str) -> tuple[str, bool]:
 
 
 def scrub_sql(sql: str) -> tuple[str, bool]:
-    """Replace each literal by `?` and drop comments; parameters and quoted identifiers stay."""
-    cleaned = _SQL_LITERAL.sub(lambda match: match[1] or "?", _SQL_NOISE.sub("", sql))
+    """Replace each literal by `?` and each comment by a space; parameters and quoted identifiers stay."""
+    cleaned = _SQL_LITERAL.sub(lambda match: match[1] or "?", _SQL_NOISE.sub(" ", sql))
     return cleaned, cleaned != sql
 
 

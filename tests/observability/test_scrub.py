@@ -92,7 +92,8 @@ def test_harmless(text: str) -> None:
     ("sql", "clean"),
     [
         ("SELECT * FROM t WHERE a = 'can''ary' AND b = 12.5", "SELECT * FROM t WHERE a = ? AND b = ?"),
-        ("INSERT INTO t2 VALUES (?, :a, $1, %s, %(b)s) -- canary", "INSERT INTO t2 VALUES (?, :a, $1, %s, %(b)s) "),
+        ("INSERT INTO t2 VALUES (?, :a, $1, %s, %(b)s) -- canary", "INSERT INTO t2 VALUES (?, :a, $1, %s, %(b)s)  "),
+        ("SELECT a -/**/- b /* canary */", "SELECT a - - b  "),
         (r"SELECT E'a\'canary', '\', 'canary'", "SELECT ?, ?, ?"),
         ('SELECT "col1" FROM "t"', 'SELECT "col1" FROM "t"'),
     ],

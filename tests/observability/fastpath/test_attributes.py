@@ -56,12 +56,12 @@ def test_what_was_cut_comes_again() -> None:
 def test_what_was_cut_is_no_clean_text() -> None:
     """What is left of one value is cut when it is another one that has to be."""
     encoder = Attributes(b"\x4a")
-    for sql in ("SELECT 1 -/**/- canary", "SELECT ? -- canary"):
+    for sql in ("SELECT $$a$$0x1f", "SELECT ?0x1f"):
         cut: list[str] = []
         parts: list[bytes] = []
         encoder.add({"db.query.text": sql}, parts, cut)
         assert cut == ["attributes.db.query.text"]
-    assert b"canary" not in parts[0]
+    assert b"0x1f" not in parts[0]
 
 
 def test_equal_values_of_other_types() -> None:
