@@ -138,7 +138,7 @@ async def launch(pyproject: Path, *, base_port: int, data_dir: Path) -> int:
             await launcher.start(
                 service.name,
                 ["serve", service.name, "--port", str(service.port + offset)],
-                {**environment, "OTEL_SERVICE_NAME": service.name},
+                {**environment, **own_environment(service, edge=service is services[0])},
                 urls[service.name],
                 "/readyz",
             )
@@ -327,6 +327,14 @@ def development_environment(urls: dict[str, str], otlp_url: str, data_dir: Path,
     for name in ("NO_PROXY", "no_proxy"):  # telemetry for the viewer would go to a proxy of the environment
         fixed[name] = ",".join([*filter(None, [os.environ.get(name)]), "127.0.0.1", "localhost"])
     return {**defaults, **os.environ, **fixed}
+
+
+def own_environment(service: Service, *, edge: bool) -> dict[str, str]:
+    """What a service does not share with the others: its name; and that the public edge, the first one, has no faults.
+
+    So `CLEARSPAN_FAULTS=true clearspan up` lets all others have them, where the edge would refuse to start.
+    """
+    return {"OTEL_SERVICE_NAME": service.name, **({"CLEARSPAN_FAULTS": "false"} if edge else {})}
 
 
 def _print_urls(console: Console, urls: dict[str, str], page: str) -> None:

@@ -61,7 +61,9 @@ class RemoteFaults:
         if answer.is_success:
             return answer
         if answer.status_code == httpx.codes.NOT_FOUND:
-            raise FaultError(f"{self._name} takes no faults; it does when it is started with CLEARSPAN_FAULTS=true")
+            raise FaultError(
+                f"{self._name} takes no faults: only services behind the public edge do, with CLEARSPAN_FAULTS=true"
+            )
         raise FaultError(f"{self._name} refuses: {_reason(answer)}")
 
 

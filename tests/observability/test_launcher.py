@@ -14,7 +14,14 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
-from observability.launcher import LauncherError, Service, development_environment, load_factory, read_services
+from observability.launcher import (
+    LauncherError,
+    Service,
+    development_environment,
+    load_factory,
+    own_environment,
+    read_services,
+)
 from tests.ports import free_base_port
 
 APP = """
@@ -104,6 +111,15 @@ def test_request_in_flight(tmp_path: Path) -> None:
     assert answer.strip() == "b'\"done\"'"
     assert "was killed" not in rest
     assert process.returncode == 0
+
+
+def test_faults_behind_the_edge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where faults are asked for, all services but the first take them: that one stands at the public edge."""
+    monkeypatch.setenv("CLEARSPAN_FAULTS", "true")
+    shared = development_environment({}, "http://127.0.0.1:1", Path("data"), pretty=False)
+    edge, inner = ({**shared, **own_environment(Service("s", "a:b", 1), edge=edge)} for edge in (True, False))
+    assert (edge["CLEARSPAN_FAULTS"], inner["CLEARSPAN_FAULTS"]) == ("false", "true")
+    assert edge["OTEL_SERVICE_NAME"] == inner["OTEL_SERVICE_NAME"] == "s"
 
 
 def test_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
