@@ -145,7 +145,7 @@ class RootHandler(logging.Handler):
             Whether it is taken. Where it has no message, or has to be exported the SDK's way, that takes a record.
         """
         export = self._export
-        if export is not None and not export.has_shortcut:
+        if export is not None and export.shortcut is None:
             return False
         try:
             reading = read_line(logger, level, message % arguments, extras)
@@ -189,13 +189,12 @@ class Export(LoggingHandler):
     """Hands each record to OpenTelemetry; one that cannot be rendered is told in its place, without its arguments.
 
     Attributes:
-        has_shortcut: Whether there is a way for what has no record.
+        shortcut: Exports what a record says in the provider's place, or says that it does not cover it.
     """
 
     def __init__(self, logger_provider: LoggerProvider, shortcut: Shortcut | None = None) -> None:
         super().__init__(logger_provider=logger_provider)
-        self._shortcut = shortcut
-        self.has_shortcut = shortcut is not None
+        self.shortcut = shortcut
 
     def take(self, reading: Reading, record: logging.LogRecord) -> None:
         """Hand a record on that was read already, by the shortcut if that covers it."""
@@ -207,10 +206,10 @@ class Export(LoggingHandler):
 
     def take_short(self, reading: Reading) -> bool:
         """Hand on what a record says by the shortcut, if that covers it."""
-        if self._shortcut is None:
+        if self.shortcut is None:
             return False
         try:
-            return self._shortcut(reading)
+            return self.shortcut(reading)
         except Exception:  # noqa: BLE001 - the SDK's way, which it takes then, tells of it
             return False
 

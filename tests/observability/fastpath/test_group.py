@@ -11,9 +11,9 @@ import pytest
 from observability.fastpath.buffer import Entry
 from observability.fastpath.group import Group
 from observability.fastpath.origin import Origin
+from tests.observability.fastpath.held import TIMEOUT_S, Held
 
 ORIGIN = Origin(b"", b"", b"", b"")
-TIMEOUT_S = 10
 
 
 class Kept:
@@ -35,19 +35,6 @@ class Kept:
 
 def _encode(name: str) -> Entry:
     return ORIGIN, name.encode()
-
-
-class Held:
-    """Encodes, and is held up."""
-
-    def __init__(self) -> None:
-        self.begun, self.go_on = threading.Event(), threading.Event()
-
-    def __call__(self, name: str) -> Entry:
-        """Encode a name once that may go on."""
-        self.begun.set()
-        assert self.go_on.wait(TIMEOUT_S)
-        return _encode(name)
 
 
 class Thread(threading.Thread):
@@ -112,7 +99,7 @@ def test_interrupted() -> None:
 
 def test_while_another_thread_encodes() -> None:
     """While a thread is held up others encode what it has not begun; who wants to waits for it."""
-    kept, held = Kept(), Held()
+    kept, held = Kept(), Held(_encode)
     kept.group.add(held, "a")
     kept.add("b")
     thread = Thread(lambda: kept.add("c"))
@@ -166,7 +153,7 @@ def test_added_while_one_is_encoded() -> None:
 
 def test_forked() -> None:
     """A forked process waits for no thread of its parent."""
-    kept, held = Kept(size=1), Held()
+    kept, held = Kept(size=1), Held(_encode)
     thread = Thread(lambda: kept.group.add(held, "a"))
     assert held.begun.wait(TIMEOUT_S)
     kept.group.clear()

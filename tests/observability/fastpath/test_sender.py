@@ -25,6 +25,7 @@ from observability.fastpath.sender import GROUP, Sender
 from observability.fastpath.spool import Spool
 from observability.fastpath.tally import Tally
 from observability.fastpath.wire import field
+from tests.observability.fastpath.held import Held
 from tests.observability.fastpath.receiver import PROTOBUF, Answer, Receiver
 
 ORIGIN = Origin(b"", b"", b"", b"")
@@ -171,23 +172,10 @@ def test_the_end_of_a_group(start: Start, receiver: Receiver, counts: Counts) ->
     assert counts()["processor.span.processed", "already_shutdown"] == 1
 
 
-class Held:
-    """Encodes, and is held up by whoever does something else meanwhile."""
-
-    def __init__(self) -> None:
-        self.begun, self.go_on = threading.Event(), threading.Event()
-
-    def __call__(self, name: str) -> Entry:
-        """Encode a name once that may go on."""
-        self.begun.set()
-        assert self.go_on.wait(10)
-        return ORIGIN, field(b"\x2a", name.encode())
-
-
 @pytest.fixture
 def held() -> Iterator[Held]:
-    """One, with another thread that adds what it encodes, and is ended."""
-    held = Held()
+    """One that goes on in the end."""
+    held = Held(Encoder())
     yield held
     held.go_on.set()
 
